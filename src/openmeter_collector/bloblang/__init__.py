@@ -1,0 +1,1 @@
+"""The mapping language, usable and testable alone."""

@@ -1,0 +1,1 @@
+"""Contracts between the engine and components. The docstrings are normative."""

@@ -1,0 +1,1 @@
+"""YAML text to typed configuration, with every fault named at its place."""

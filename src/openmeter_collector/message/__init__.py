@@ -1,0 +1,1 @@
+"""Messages and the deliveries that carry them and their acknowledgement."""

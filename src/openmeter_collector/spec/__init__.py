@@ -1,0 +1,1 @@
+"""Component declarations, the registry, and what is derived from them."""

@@ -1,0 +1,1 @@
+"""A kit for those who write components: virtual clock, contracts, faults."""

@@ -1,0 +1,1 @@
+"""Values that need no pipeline: JSON, units, paths, schedules, CloudEvents rules."""
