@@ -1,1 +1,15 @@
 """Messages and the deliveries that carry them and their acknowledgement."""
+
+from openmeter_collector.message.delivery import Checkpoint, Delivery, Settle
+from openmeter_collector.message.message import NO_METADATA, Batch, Message, Metadata, Value
+
+__all__ = [
+    "NO_METADATA",
+    "Batch",
+    "Checkpoint",
+    "Delivery",
+    "Message",
+    "Metadata",
+    "Settle",
+    "Value",
+]

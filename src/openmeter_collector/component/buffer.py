@@ -1,0 +1,83 @@
+"""The contract of buffers: the place where an event becomes safe.
+
+A buffer settles what is written to it when it is as safe as the buffer's page says, and gives it out
+again, in the order it was written, until it is settled there too.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from openmeter_collector.message import Delivery, Message
+
+
+@dataclass(frozen=True, slots=True)
+class BufferStatus:
+    """What a buffer holds, for health, metrics and the live page."""
+
+    events: int
+    size_bytes: int
+    frames: int
+    oldest_age: float
+    """Seconds since the oldest event still held was received; 0 when empty."""
+    dead_letters: int
+    free_bytes: int | None
+    """Bytes left where it is kept, None when that has no meaning."""
+    failure: str | None
+    """Why nothing can be written at the moment, None when all is well."""
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """An event that can never be delivered as it is, with all that is known about why."""
+
+    message: Message
+    reason: str
+    response: str
+    attempts: int
+    first_attempt: float
+    """Unix seconds."""
+    last_attempt: float
+    """Unix seconds."""
+    output: str
+    """Label or path of the output that refused it."""
+
+
+class Buffer(Protocol):
+    """A running buffer, between entering and leaving its `open(env)` block."""
+
+    def write(self, delivery: Delivery) -> None:
+        """Take a delivery; its `settle` is called when it is safe, or with what prevented it.
+
+        Does not wait and does no I/O itself. An empty batch with a checkpoint is valid.
+
+        Raises:
+            Overloaded: full, or the disk is; not taken, will not be settled.
+        """
+
+    async def wait_for_room(self) -> None:
+        """Return when `write` is likely to accept again."""
+
+    async def read(self) -> Delivery:
+        """The next delivery in order of writing; many may be out at a time.
+
+        Settling it with None removes it for good. Settling it with a failure gives the failed
+        messages out again after a delay.
+
+        Raises:
+            EndOfInput: `drain` was called and nothing is left to read.
+        """
+
+    def bury(self, delivery: Delivery, index: int, letter: DeadLetter) -> None:
+        """Move one message of a delivery that was read from here to the dead letters.
+
+        Durable together with, or before, the settling of that delivery. The caller settles the
+        delivery as usual; the buried message counts as dealt with.
+        """
+
+    def drain(self) -> None:
+        """Nothing more will be written: `read` ends when what is left has been given out."""
+
+    def status(self) -> BufferStatus:
+        """A snapshot, cheap enough to take at every scrape."""

@@ -1,0 +1,193 @@
+"""What the engine lends to a component. Time, randomness, network and children come from here,
+so that tests bend time and cut wires in milliseconds, and nothing is global.
+"""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from openmeter_collector.component.buffer import Buffer
+from openmeter_collector.component.cache import Cache
+from openmeter_collector.component.input import Input
+from openmeter_collector.component.node import Node
+from openmeter_collector.component.output import Output
+from openmeter_collector.component.rate_limit import RateLimit
+from openmeter_collector.message import Batch
+from openmeter_collector.telemetry.counters import Metrics
+from openmeter_collector.telemetry.logs import Log
+
+Scope = MutableMapping[str, Any]
+AsgiReceive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+AsgiSend = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+AsgiApp = Callable[[Scope, AsgiReceive, AsgiSend], Awaitable[None]]
+"""A raw ASGI 3 application, without a framework: the hot path is one function."""
+
+
+@dataclass(frozen=True, slots=True)
+class ListenOptions:
+    """Where and how to listen. Every limit has a bound; 0 means the field's stated default.
+
+    Attributes:
+        address: `host:port`; port 0 takes a free one.
+        tls: a server context, or None for plain HTTP.
+        max_connections: more than this many are answered 503 and closed.
+        max_header_bytes: request line and headers together; more is answered 431.
+        header_timeout: seconds from the first byte to the end of the headers.
+        body_timeout: seconds from the end of the headers to the end of the body.
+        idle_timeout: seconds a kept-alive connection may say nothing.
+        reuse_port: several processes share the port.
+    """
+
+    address: str
+    tls: ssl.SSLContext | None = None
+    max_connections: int = 10_000
+    max_header_bytes: int = 32_768
+    header_timeout: float = 10.0
+    body_timeout: float = 30.0
+    idle_timeout: float = 75.0
+    reuse_port: bool = False
+
+
+class Listener(Protocol):
+    """A bound listening socket, answering until its block is left."""
+
+    address: str
+    """The `host:port` actually bound."""
+
+
+@dataclass(frozen=True, slots=True)
+class HttpResponse:
+    """An answer, read whole up to a bound.
+
+    Attributes:
+        headers: names in lower case; the first value of each.
+        body: at most `HttpClient`'s bound; the rest was read and thrown away.
+    """
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+
+class HttpClient(Protocol):
+    """Connections to other servers, kept alive and bounded."""
+
+    async def request(
+        self,
+        method: str,
+        url: str,
+        *,
+        headers: Mapping[str, str] | None = None,
+        body: bytes | None = None,
+        timeout: float = 30.0,
+        follow_redirects: bool = False,
+    ) -> HttpResponse:
+        """Send one request and read the answer.
+
+        Args:
+            timeout: seconds for the whole exchange.
+
+        Raises:
+            Retryable: no answer: refused, reset, timed out, TLS failure; the text says which.
+        """
+
+
+class Env(Protocol):
+    """One component's surroundings. Each component gets its own, knowing its place."""
+
+    @property
+    def node(self) -> Node:
+        """Where this component stands in the config."""
+
+    @property
+    def log(self) -> Log:
+        """A logger that already carries label and path."""
+
+    @property
+    def metrics(self) -> Metrics:
+        """Counters that already carry the labels `label` and `path`."""
+
+    @property
+    def data_dir(self) -> Path:
+        """Folder for files a component keeps; relative paths in configs start at the working
+        directory instead, as they always did.
+        """
+
+    def now(self) -> float:
+        """Wall clock, Unix seconds."""
+
+    def monotonic(self) -> float:
+        """A clock for measuring, in seconds; never goes back."""
+
+    async def sleep(self, seconds: float) -> None:
+        """Wait."""
+
+    def random(self) -> float:
+        """In [0, 1); for jitter and ids, not for secrets."""
+
+    def http(
+        self,
+        *,
+        tls: ssl.SSLContext | None = None,
+        max_connections: int = 64,
+        max_response_bytes: int = 1 << 20,
+        proxy: str | None = None,
+    ) -> AbstractAsyncContextManager[HttpClient]:
+        """A client of one's own, closed with the block."""
+
+    def listen(self, app: AsgiApp, options: ListenOptions) -> AbstractAsyncContextManager[Listener]:
+        """Serve `app` on an address of one's own. Leaving the block stops accepting, lets answers
+        that are under way be finished for a moment, then closes.
+
+        Raises:
+            ConfigError: the address cannot be bound.
+        """
+
+    def mount(self, paths: Sequence[str], app: AsgiApp) -> AbstractAsyncContextManager[None]:
+        """Serve `app` below these paths on the collector's own HTTP service (port 4195)."""
+
+    # Children. Composite components (`switch`, `broker`, `schedule`) open them through the engine,
+    # which adds their processors, counters and names.
+
+    def input(self, node: Node) -> AbstractAsyncContextManager[Input]:
+        """Open a child input."""
+
+    def output(self, node: Node) -> AbstractAsyncContextManager[Output]:
+        """Open a child output: with its batching, processors and counters."""
+
+    def buffer(self, node: Node) -> AbstractAsyncContextManager[Buffer]:
+        """Open a child buffer."""
+
+    def processors(self, nodes: Sequence[Node]) -> AbstractAsyncContextManager[Chain]:
+        """Open a list of processors as one."""
+
+    # Resources, by label. A label that does not exist was refused when the config was decoded.
+
+    def cache(self, label: str) -> Cache:
+        """A cache resource."""
+
+    def rate_limit(self, label: str) -> RateLimit:
+        """A rate limit resource."""
+
+
+class Chain(Protocol):
+    """A list of processors as one."""
+
+    @property
+    def empty(self) -> bool:
+        """Nothing to do: callers skip the chain altogether."""
+
+    @property
+    def sync(self) -> bool:
+        """All are plain functions: `run_sync` may be used."""
+
+    def run_sync(self, batch: Batch) -> list[Batch]:
+        """Run a batch through, without waiting."""
+
+    async def run(self, batch: Batch) -> list[Batch]:
+        """Run a batch through."""

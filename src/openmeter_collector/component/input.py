@@ -1,0 +1,57 @@
+"""The contract of inputs.
+
+Receive, hand over, acknowledge: in that order and no other. An input tells its source "done" (a 2xx,
+a commit, a deleted S3 object) only inside the `settle` of the delivery that carried the data, and
+only when it is called with None. Whatever was handed over and never settled must come again from
+the source after a crash, or must not have been acknowledged to it.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol, runtime_checkable
+
+from openmeter_collector.message import Delivery
+
+
+class Intake(Protocol):
+    """Where an input hands over what it received. Lent by the engine for one `run`."""
+
+    def offer(self, delivery: Delivery) -> None:
+        """Hand over now, without waiting. For sources that can be told to come back later.
+
+        Raises:
+            Overloaded: there is no room; the delivery was not taken and will not be settled.
+                Tell the sender to retry (503 with Retry-After).
+        """
+
+    async def put(self, delivery: Delivery) -> None:
+        """Hand over, waiting for room. For sources that are read at our own pace."""
+
+
+class Input(Protocol):
+    """A running input, between entering and leaving its `open(env)` block."""
+
+    async def run(self, intake: Intake) -> None:
+        """Feed `intake` until the source has nothing more to give, then return.
+
+        Runs once per opened input. Raising `Disconnected` or `Retryable` makes the engine leave the
+        block and open it again with back-off. On cancellation (an orderly stop) stop taking at
+        once, let what was handed over be settled for as long as that is quick, then end; what has
+        not been handed over is simply not acknowledged.
+        """
+
+
+@runtime_checkable
+class Puller(Protocol):
+    """An input that is read on request; the engine makes an `Input` of it.
+
+    The simplest thing a component can be: one `read`, no loop. Needed as a child of `schedule`.
+    """
+
+    async def read(self) -> Delivery:
+        """The next delivery; may be called again before the last one is settled.
+
+        Raises:
+            EndOfInput: nothing will ever come again.
+            Disconnected: open me again.
+        """

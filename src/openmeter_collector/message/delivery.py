@@ -1,0 +1,55 @@
+"""What was read together, and how it is acknowledged.
+
+An acknowledgement rides on a delivery, not on a message: on the way a batch is split, merged and
+filtered, messages are multiplied and joined, and a message cannot know how many of its descendants
+are still under way. `engine.settlement` keeps the account from one shape to the next.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from openmeter_collector.message.message import Batch
+
+Settle = Callable[[Exception | None], None]
+"""Called once with None (safe, or delivered) or with what failed.
+
+`BatchFailed` names single messages by their index in the delivery's batch; every other exception
+speaks for all of them. Must be quick, must not block, must not raise.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """A position in a source that becomes true together with the events read up to it.
+
+    A buffer that can (the journal) commits it in the same transaction as the events.
+    """
+
+    key: str
+    value: bytes
+
+
+class Delivery:
+    """A batch and the duty to settle it exactly once."""
+
+    __slots__ = ("_settle", "batch", "checkpoint")
+
+    def __init__(
+        self, batch: Batch, settle: Settle | None = None, checkpoint: Checkpoint | None = None
+    ) -> None:
+        """Without `settle` nobody waits for the outcome (a source that cannot be told)."""
+        self.batch = batch
+        self.checkpoint = checkpoint
+        self._settle = settle
+
+    def settle(self, failure: Exception | None = None) -> None:
+        """Say what became of the batch; a second call is a defect and is ignored.
+
+        Ignoring the second call is deliberate: the first one has been acted upon, and an
+        acknowledgement that was given cannot be taken back.
+        """
+        settle, self._settle = self._settle, None
+        if settle is not None:
+            settle(failure)

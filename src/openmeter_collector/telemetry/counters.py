@@ -1,0 +1,261 @@
+"""Counters, gauges and timers, and their Prometheus text.
+
+Names and labels are those that users of the collector have on their dashboards: unprefixed, no
+`_total`, `label` and `path` on everything that belongs to a component, timers as summaries in
+nanoseconds. That is why this is not `prometheus_client`, which renames counters; its process
+figures are used as they are.
+
+Handles are fetched once, when a component opens, and then cost one addition per use. Values are only
+touched from the event loop's thread, except `Gauge` functions, which read.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Callable, Iterator, Mapping
+
+_QUANTILES = (0.5, 0.9, 0.99)
+_WINDOW = 512
+
+
+class Counter:
+    """A number that only grows."""
+
+    __slots__ = ("value",)
+
+    def __init__(self) -> None:
+        self.value = 0.0
+
+    def add(self, amount: float = 1) -> None:
+        """Grow by `amount`, which must not be negative."""
+        self.value += amount
+
+
+class Gauge:
+    """A number that is what it was last set to, or what a function says when asked."""
+
+    __slots__ = ("function", "value")
+
+    def __init__(self) -> None:
+        self.value = 0.0
+        self.function: Callable[[], float] | None = None
+
+    def set(self, value: float) -> None:
+        """Say what it is now."""
+        self.value = value
+
+    def read(self) -> float:
+        """What it is now."""
+        return self.value if self.function is None else self.function()
+
+
+class Timer:
+    """Observations with count, sum and quantiles over the last few hundred.
+
+    The quantiles of a summary are a view of the recent past, not of the whole life; a ring of the
+    last 512 observations gives that at the price of one list store per observation.
+    """
+
+    __slots__ = ("_next", "_ring", "count", "total")
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.total = 0.0
+        self._ring: list[float] = []
+        self._next = 0
+
+    def observe(self, value: float) -> None:
+        """Note one observation, in the unit its name states (`_ns`: nanoseconds)."""
+        self.count += 1
+        self.total += value
+        if len(self._ring) < _WINDOW:
+            self._ring.append(value)
+        else:
+            self._ring[self._next] = value
+            self._next = (self._next + 1) % _WINDOW
+
+    def quantiles(self) -> list[tuple[float, float]]:
+        """Quantile and its value, over the recent past; empty before the first observation."""
+        if not self._ring:
+            return []
+        ordered = sorted(self._ring)
+        last = len(ordered) - 1
+        return [(q, ordered[min(last, int(q * len(ordered)))]) for q in _QUANTILES]
+
+
+class Histogram:
+    """Observations counted in buckets."""
+
+    __slots__ = ("bounds", "counts", "total")
+
+    def __init__(self, bounds: tuple[float, ...]) -> None:
+        self.bounds = bounds
+        self.counts = [0] * (len(bounds) + 1)
+        self.total = 0.0
+
+    def observe(self, value: float) -> None:
+        """Note one observation."""
+        self.counts[bisect_left(self.bounds, value)] += 1
+        self.total += value
+
+
+Child = Counter | Gauge | Timer | Histogram
+_KIND = {Counter: "counter", Gauge: "gauge", Timer: "summary", Histogram: "histogram"}
+
+
+class _Family:
+    __slots__ = ("children", "doc", "kind")
+
+    def __init__(self, kind: type[Child], doc: str) -> None:
+        self.kind = kind
+        self.doc = doc
+        self.children: dict[tuple[tuple[str, str], ...], Child] = {}
+
+
+class MetricStore:
+    """All metrics of one process, a value that is passed around; there is no global one."""
+
+    def __init__(self) -> None:
+        self._families: dict[str, _Family] = {}
+
+    def scope(self, **labels: str) -> Metrics:
+        """Handles that carry `labels` on everything."""
+        return Metrics(self, labels)
+
+    def child(
+        self,
+        kind: type[Child],
+        name: str,
+        doc: str,
+        labels: Mapping[str, str],
+        make: Callable[[], Child],
+    ) -> Child:
+        """The one child of `name` with exactly these labels.
+
+        Raises:
+            ValueError: the name is in use for another kind of metric.
+        """
+        family = self._families.setdefault(name, _Family(kind, doc))
+        if family.kind is not kind:
+            raise ValueError(f"metric {name} is a {_KIND[family.kind]}, not a {_KIND[kind]}")
+        key = tuple(sorted(labels.items()))
+        found = family.children.get(key)
+        if found is None:
+            found = family.children[key] = make()
+        return found
+
+    def total(self, name: str) -> float:
+        """The sum of all children of a counter or gauge; 0 when there is none."""
+        family = self._families.get(name)
+        if family is None:
+            return 0.0
+        return sum(_number(child) for child in family.children.values())
+
+    def samples(self) -> Iterator[tuple[str, str, Mapping[str, str], float]]:
+        """(family, sample name, labels, value) of everything, in order of first use."""
+        for name, family in self._families.items():
+            for key, child in family.children.items():
+                yield from _samples(name, dict(key), child)
+
+    def exposition(self) -> bytes:
+        """Prometheus text format 0.0.4."""
+        lines: list[str] = []
+        for name, family in self._families.items():
+            if family.doc:
+                lines.append(f"# HELP {name} {_escape_help(family.doc)}")
+            lines.append(f"# TYPE {name} {_KIND[family.kind]}")
+            for key, child in family.children.items():
+                for _, sample, labels, value in _samples(name, dict(key), child):
+                    lines.append(f"{sample}{_label_text(labels)} {_value_text(value)}")
+        lines.append("")
+        return "\n".join(lines).encode()
+
+
+class Metrics:
+    """Makes metrics that carry a fixed set of labels."""
+
+    __slots__ = ("_labels", "_store")
+
+    def __init__(self, store: MetricStore, labels: Mapping[str, str]) -> None:
+        self._store = store
+        self._labels = dict(labels)
+
+    @property
+    def store(self) -> MetricStore:
+        """Where they are kept."""
+        return self._store
+
+    def counter(self, name: str, doc: str = "", **labels: str) -> Counter:
+        """The counter `name` for these labels."""
+        made = self._store.child(Counter, name, doc, self._labels | labels, Counter)
+        assert isinstance(made, Counter)
+        return made
+
+    def gauge(
+        self, name: str, doc: str = "", function: Callable[[], float] | None = None, **labels: str
+    ) -> Gauge:
+        """The gauge `name`; with `function` it is asked at every scrape."""
+        made = self._store.child(Gauge, name, doc, self._labels | labels, Gauge)
+        assert isinstance(made, Gauge)
+        if function is not None:
+            made.function = function
+        return made
+
+    def timer(self, name: str, doc: str = "", **labels: str) -> Timer:
+        """The timer `name`."""
+        made = self._store.child(Timer, name, doc, self._labels | labels, Timer)
+        assert isinstance(made, Timer)
+        return made
+
+    def histogram(self, name: str, doc: str, bounds: tuple[float, ...], **labels: str) -> Histogram:
+        """The histogram `name`, with upper bounds of its buckets in ascending order."""
+        made = self._store.child(
+            Histogram, name, doc, self._labels | labels, lambda: Histogram(bounds)
+        )
+        assert isinstance(made, Histogram)
+        return made
+
+
+def _number(child: Child) -> float:
+    if isinstance(child, Counter):
+        return child.value
+    return child.read() if isinstance(child, Gauge) else 0.0
+
+
+def _samples(
+    name: str, labels: dict[str, str], child: Child
+) -> Iterator[tuple[str, str, Mapping[str, str], float]]:
+    if isinstance(child, Timer):
+        for quantile, value in child.quantiles():
+            yield name, name, labels | {"quantile": str(quantile)}, value
+        yield name, f"{name}_sum", labels, child.total
+        yield name, f"{name}_count", labels, child.count
+    elif isinstance(child, Histogram):
+        running = 0
+        for bound, count in zip((*child.bounds, float("inf")), child.counts, strict=True):
+            running += count
+            yield name, f"{name}_bucket", labels | {"le": _value_text(bound)}, running
+        yield name, f"{name}_sum", labels, child.total
+        yield name, f"{name}_count", labels, running
+    else:
+        yield name, name, labels, _number(child)
+
+
+def _value_text(value: float) -> str:
+    if value == float("inf"):
+        return "+Inf"
+    return str(int(value)) if value == int(value) else repr(value)
+
+
+def _label_text(labels: Mapping[str, str]) -> str:
+    if not labels:
+        return ""
+    return "{" + ",".join(f'{key}="{_escape(value)}"' for key, value in labels.items()) + "}"
+
+
+def _escape(value: str) -> str:
+    return value.replace("\\", "\\\\").replace("\n", "\\n").replace('"', '\\"')
+
+
+def _escape_help(text: str) -> str:
+    return text.replace("\\", "\\\\").replace("\n", "\\n")
