@@ -6,7 +6,6 @@ imports what its config names and nothing else.
 
 from __future__ import annotations
 
-import difflib
 import importlib
 from collections.abc import Iterable, Iterator, Mapping
 
@@ -102,6 +101,8 @@ class Registry:
 
 def closest(word: str, known: Iterable[str]) -> str | None:
     """The known word that looks most like `word`, if any looks like it."""
+    import difflib  # noqa: PLC0415 - only needed when something is wrong
+
     found = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
     return found[0] if found else None
 
