@@ -134,8 +134,12 @@ class Decoder:
 
     # Values
 
-    def section(self, cls: type[Any], tree: Tree, path: str) -> Any:
-        """An object with fields: an instance of `cls`, or `FAULTY`."""
+    def section(self, cls: type[Any], tree: Tree, path: str, base: object = None) -> Any:
+        """An object with fields: an instance of `cls`, or `FAULTY`.
+
+        Args:
+            base: what fields that are left out are taken from, if not from `cls`.
+        """
         if not isinstance(tree, Mapping):
             return self.report.wrong(tree, "object", path)
         fields = fields_of(cls)
@@ -146,7 +150,7 @@ class Decoder:
         for name, one in fields.items():
             found, inner = tree.get(name), f"{path}.{name}"
             value = (
-                self._absent(one, tree.place, inner)
+                self._absent(one, tree.place, inner, base)
                 if found is None
                 else self.field(one, found, inner)
             )
@@ -169,7 +173,9 @@ class Decoder:
         )
         return told is not FAULTY
 
-    def _absent(self, one: FieldSpec, where: Place, path: str) -> Any:
+    def _absent(self, one: FieldSpec, where: Place, path: str, base: object = None) -> Any:
+        if base is not None:
+            return getattr(base, attribute_of(type(base), one.name))
         if not one.required:
             return one.make_default()
         message, lint_at = f"field {one.name} is required", None
@@ -189,7 +195,12 @@ class Decoder:
 
     def field(self, one: FieldSpec, tree: Tree, path: str) -> Any:
         """The value of a field, bounds and rules checked, or `FAULTY`."""
-        value = self.value(one.type, tree, path, hidden=one.secret)
+        if isinstance(one.type, t.SectionOf):
+            # The place may have defaults of its own, such as a batching policy with a count.
+            base = None if one.required else one.make_default()
+            value = self.section(one.type.cls, tree, path, base)
+        else:
+            value = self.value(one.type, tree, path, hidden=one.secret)
         if value is FAULTY or value is None:
             return value
         if one.ours:

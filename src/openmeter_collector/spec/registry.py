@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Iterable, Iterator, Mapping
 
-from openmeter_collector.spec.component import ComponentSpec
+from openmeter_collector.spec.component import KINDS, ComponentSpec
 
 Key = tuple[str, str]
 """Kind and name."""
@@ -36,6 +36,18 @@ class Registry:
         return cls(
             {(kind, name): at for kind, names in index.items() for name, at in names.items()}
         )
+
+    @classmethod
+    def from_entry_points(cls) -> Registry:
+        """Components of other installed packages: entry points named `kind.name`."""
+        from importlib.metadata import entry_points  # noqa: PLC0415 - tests and tools do without
+
+        found: dict[Key, ComponentSpec | str] = {}
+        for point in entry_points(group="openmeter_collector.components"):
+            kind, _, name = point.name.partition(".")
+            if kind in KINDS and name:
+                found[kind, name] = point.value
+        return cls(found)
 
     def with_(self, *components: type) -> Registry:
         """This and these classes; a class replaces one of the same kind and name."""
