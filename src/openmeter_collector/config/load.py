@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, Generic, TypeVar
@@ -50,7 +50,7 @@ class Reading(Generic[Document]):
 
     config: Document | None
     problems: tuple[Problem, ...]
-    secrets: frozenset[str]
+    secrets: frozenset[str] = field(repr=False)
 
     def or_raise(self) -> Document:
         """The document.

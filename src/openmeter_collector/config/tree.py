@@ -166,9 +166,10 @@ def parse_float(text: str) -> float | None:
     if not _FLOAT.fullmatch(text):
         return None
     try:
-        return float(text.replace("_", ""))
+        number = float(text.replace("_", ""))
     except ValueError:
         return None
+    return None if number in (float("inf"), float("-inf")) else number  # too large to be one
 
 
 def parse(
