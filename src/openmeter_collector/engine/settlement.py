@@ -11,47 +11,74 @@ Pure: no I/O, no clock, no await. Everything here turns deliveries into other de
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
 
 from openmeter_collector.errors import BatchFailed
-from openmeter_collector.message import Batch, Delivery, by_index
+from openmeter_collector.message import Batch, Delivery, Message, by_index
 
 
 class _Join:
-    """Settles a delivery when the last of its parts was settled."""
+    """Settles a delivery when all that was made of it was settled."""
 
     __slots__ = ("_delivery", "_errors", "_left")
 
-    def __init__(self, delivery: Delivery, parts: int) -> None:
+    def __init__(self, delivery: Delivery, units: int) -> None:
         self._delivery = delivery
-        self._left = parts
+        self._left = units
         self._errors: dict[int, Exception] = {}
 
-    def part_done(self, errors: Mapping[int, Exception]) -> None:
-        """One part came back; `errors` by index in the joined delivery's batch."""
+    def part_done(self, errors: Mapping[int, Exception], units: int = 1) -> None:
+        """A part came back; `errors` by index in the joined delivery's batch."""
         self._errors.update(errors)
-        self._left -= 1
+        self._left -= units
         if self._left == 0:
             self._delivery.settle(BatchFailed(self._errors) if self._errors else None)
 
 
+class Carver:
+    """Cuts a delivery into pieces of whatever size is wanted next, in order."""
+
+    __slots__ = ("_at", "_delivery", "_join")
+
+    def __init__(self, delivery: Delivery) -> None:
+        self._delivery = delivery
+        self._at = 0
+        self._join = _Join(delivery, len(delivery.batch))
+
+    @property
+    def left(self) -> int:
+        """Messages that have not been cut off yet."""
+        return len(self._delivery.batch) - self._at
+
+    def upcoming(self) -> Iterator[Message]:
+        """The messages that have not been cut off yet, in order."""
+        return islice(self._delivery.batch, self._at, None)
+
+    def take(self, count: int) -> Delivery:
+        """Cut off the next `count` messages (all that are left, when they are fewer)."""
+        start = self._at
+        if start == 0 and count >= len(self._delivery.batch):
+            self._at = len(self._delivery.batch)
+            return self._delivery
+        batch = self._delivery.batch[start : start + count]
+        self._at += len(batch)
+        join = self._join
+
+        def settle(failure: Exception | None) -> None:
+            verdicts = by_index(failure, len(batch))
+            join.part_done({start + at: error for at, error in verdicts.items()}, len(batch))
+
+        return Delivery(batch, settle)
+
+
 def split(delivery: Delivery, size: int) -> list[Delivery]:
     """Cut into deliveries of at most `size` messages, in order."""
-    batch = delivery.batch
-    if len(batch) <= size:
-        return [delivery]
-    starts = range(0, len(batch), size)
-    join = _Join(delivery, len(starts))
-    return [_slice(join, batch[start : start + size], start) for start in starts]
-
-
-def _slice(join: _Join, batch: Batch, start: int) -> Delivery:
-    def settle(failure: Exception | None) -> None:
-        join.part_done(
-            {start + index: error for index, error in by_index(failure, len(batch)).items()}
-        )
-
-    return Delivery(batch, settle)
+    carver = Carver(delivery)
+    parts = []
+    while carver.left:
+        parts.append(carver.take(size))
+    return parts
 
 
 def merge(deliveries: Sequence[Delivery]) -> Delivery:

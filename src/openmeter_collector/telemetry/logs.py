@@ -72,7 +72,7 @@ class Log:
         """Something began, ended or recovered."""
         self._emit("info", message, fields)
 
-    def warn(self, message: str, **fields: Any) -> None:
+    def warning(self, message: str, **fields: Any) -> None:
         """Something is wrong and the collector deals with it."""
         self._emit("warn", message, fields)
 
