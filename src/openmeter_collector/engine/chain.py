@@ -6,8 +6,10 @@ import inspect
 import time
 from collections.abc import Sequence
 
+from openmeter_collector.component.env import Chain
 from openmeter_collector.component.processor import AsyncProcessor, Processor
-from openmeter_collector.message import Batch
+from openmeter_collector.engine.settlement import derived, entering
+from openmeter_collector.message import Batch, Delivery
 from openmeter_collector.telemetry.counters import Metrics
 
 
@@ -96,3 +98,12 @@ class ProcessorChain:
                 results += [result for result in await step.run_async(one) if result]
             batches = results
         return batches
+
+
+async def through(chain: Chain, delivery: Delivery) -> list[Delivery]:
+    """A delivery through processors; as it is when there are none."""
+    if chain.empty:
+        return [delivery]
+    numbered = entering(delivery.batch)
+    results = chain.run_sync(numbered) if chain.sync else await chain.run(numbered)
+    return derived(delivery, results)

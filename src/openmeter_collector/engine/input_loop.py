@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from openmeter_collector.component.buffer import Buffer
 from openmeter_collector.component.env import Chain, Env
-from openmeter_collector.component.input import Puller
+from openmeter_collector.component.input import Intake, Puller
 from openmeter_collector.engine.retry import BackOff
 from openmeter_collector.engine.settlement import derived, entering, merge
 from openmeter_collector.errors import EndOfInput, Overloaded
@@ -81,7 +81,7 @@ class PullInput:
         self._env = env
         self._puller = puller
 
-    async def run(self, intake: BufferIntake) -> None:
+    async def run(self, intake: Intake) -> None:
         """See `Input.run`."""
         async with asyncio.TaskGroup() as tasks:
             while True:
@@ -94,7 +94,7 @@ class PullInput:
     def _repeating(
         self,
         delivery: Delivery,
-        intake: BufferIntake,
+        intake: Intake,
         start: Callable[..., object],
         attempt: int,
     ) -> Delivery:
@@ -111,7 +111,7 @@ class PullInput:
     async def _repeat(
         self,
         delivery: Delivery,
-        intake: BufferIntake,
+        intake: Intake,
         start: Callable[..., object],
         attempt: int,
     ) -> None:

@@ -18,8 +18,8 @@ from openmeter_collector.component.buffer import Buffer, DeadLetter, Undeliverab
 from openmeter_collector.component.env import Chain, Env
 from openmeter_collector.component.output import Output
 from openmeter_collector.engine.batching import Batcher, Policy
+from openmeter_collector.engine.chain import through
 from openmeter_collector.engine.retry import BackOff, Gate, Pass
-from openmeter_collector.engine.settlement import derived, entering
 from openmeter_collector.errors import (
     BatchFailed,
     Disconnected,
@@ -302,15 +302,6 @@ class OutputLoop:
             self._env.log.error(
                 "delivery paused: we are refused, nothing is lost", error=str(error)
             )
-
-
-async def through(chain: Chain, delivery: Delivery) -> list[Delivery]:
-    """A delivery through processors; as it is when there are none."""
-    if chain.empty:
-        return [delivery]
-    numbered = entering(delivery.batch)
-    results = chain.run_sync(numbered) if chain.sync else await chain.run(numbered)
-    return derived(delivery, results)
 
 
 def _halves(piece: _Piece) -> list[_Piece]:
