@@ -1,6 +1,6 @@
 """The one door through which components use the collector."""
 
-from openmeter_collector.component.buffer import Buffer, BufferStatus, DeadLetter
+from openmeter_collector.component.buffer import Buffer, BufferStatus, DeadLetter, Undeliverable
 from openmeter_collector.component.cache import Cache
 from openmeter_collector.component.env import (
     AsgiApp,
@@ -41,6 +41,8 @@ from openmeter_collector.message import (
     Settle,
     Value,
 )
+from openmeter_collector.message.settlement import derived, entering
+from openmeter_collector.spec.client_tls import ClientTls
 from openmeter_collector.spec.component import (
     Example,
     buffer,
@@ -75,6 +77,7 @@ from openmeter_collector.spec.fields import (
     TracerNode,
     Url,
 )
+from openmeter_collector.spec.http_answers import raise_for_answer, retry_after
 from openmeter_collector.values.units import ByteSize, Duration
 
 __all__ = [
@@ -95,6 +98,7 @@ __all__ = [
     "CacheRef",
     "Chain",
     "Checkpoint",
+    "ClientTls",
     "CollectorError",
     "ConfigError",
     "DeadLetter",
@@ -137,16 +141,21 @@ __all__ = [
     "Settle",
     "StorageError",
     "TracerNode",
+    "Undeliverable",
     "Url",
     "Value",
     "buffer",
     "cache",
+    "derived",
+    "entering",
     "field",
     "input",
     "metrics",
     "output",
     "processor",
+    "raise_for_answer",
     "rate_limit",
+    "retry_after",
     "scanner",
     "section",
     "tracer",

@@ -12,9 +12,9 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from openmeter_collector.engine.settlement import Carver, merge
 from openmeter_collector.errors import EndOfInput
 from openmeter_collector.message import Batch, Delivery
+from openmeter_collector.message.settlement import Carver, merge
 
 
 @dataclass(frozen=True, slots=True)

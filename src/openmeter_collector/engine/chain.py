@@ -8,8 +8,8 @@ from collections.abc import Sequence
 
 from openmeter_collector.component.env import Chain
 from openmeter_collector.component.processor import AsyncProcessor, Processor
-from openmeter_collector.engine.settlement import derived, entering
 from openmeter_collector.message import Batch, Delivery
+from openmeter_collector.message.settlement import derived, entering
 from openmeter_collector.telemetry.counters import Metrics
 
 

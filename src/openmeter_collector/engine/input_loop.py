@@ -9,9 +9,9 @@ from openmeter_collector.component.buffer import Buffer
 from openmeter_collector.component.env import Chain, Env
 from openmeter_collector.component.input import Intake, Puller
 from openmeter_collector.engine.retry import BackOff
-from openmeter_collector.engine.settlement import derived, entering, merge
 from openmeter_collector.errors import EndOfInput, Overloaded
 from openmeter_collector.message import Delivery
+from openmeter_collector.message.settlement import derived, entering, merge
 
 _REPLAY = BackOff(initial=0.1, longest=10.0)
 

@@ -2,7 +2,7 @@
 
 An acknowledgement rides on a delivery, not on a message: on the way a batch is split, merged and
 filtered, messages are multiplied and joined, and a message cannot know how many of its descendants
-are still under way. `engine.settlement` keeps the account from one shape to the next.
+are still under way. `message.settlement` keeps the account from one shape to the next.
 """
 
 from __future__ import annotations

@@ -47,7 +47,7 @@ class Message:
             value: the structured form, when it is known already.
             error: why a processor failed on this message; None for a healthy one.
             origin: where it came from in the batch that entered the stage, see
-                `engine.settlement`; -1 when unknown.
+                `message.settlement`; -1 when unknown.
             context: what its input attached to the request it came with (where a synchronous
                 response goes); handed on to descendants, never stored.
         """

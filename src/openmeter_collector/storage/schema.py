@@ -129,7 +129,6 @@ def _pragma(connection: apsw.Connection, name: str) -> int:
 def _create_private(path: Path) -> None:
     """Events and metadata are other people's data: owner only, from the first byte."""
     try:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
     except OSError as error:
         raise StorageError(
@@ -158,6 +157,7 @@ class FileLock:
         """
         self._path = path.with_name(path.name + ".lock")
         try:
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._handle = os.open(self._path, os.O_CREAT | os.O_RDWR, 0o600)
         except OSError as error:
             raise StorageError(

@@ -84,11 +84,14 @@ class Log:
         if LEVELS[level] < self._threshold:
             return
         options = self._options
-        line: dict[str, Any] = {**options.static_fields, **self._fields, **fields}
-        line[options.level_name] = level
-        line[options.message_name] = message
+        line: dict[str, Any] = {}
         if options.add_timestamp:
             line[options.timestamp_name] = datetime.now(UTC).isoformat().replace("+00:00", "Z")
+        line[options.level_name] = level
+        line[options.message_name] = message
+        line |= options.static_fields
+        line |= self._fields
+        line |= fields
         self._write(_json(line) if options.format == "json" else _logfmt(line))
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
@@ -135,10 +136,8 @@ def _check_all(parts: Sequence[bytes], stamp: Callable[[], str], *, single: bool
     faults: list[Fault] = []
     for index, part in enumerate(parts):
         event = None
-        try:
+        with suppress(msgspec.DecodeError, RecursionError):  # said in full below
             event = _decode_event(part)
-        except (msgspec.DecodeError, RecursionError):
-            pass  # said in full below
         if event is None or not _is_clean(event):
             found = _faults(part)
             if found:

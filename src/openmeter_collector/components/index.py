@@ -1,0 +1,18 @@
+"""Where each component is. Strings, so that a run imports only what its config names."""
+
+from __future__ import annotations
+
+from typing import Final
+
+INDEX: Final = {
+    "input": {
+        "cloudevents": "openmeter_collector.components.inputs.cloudevents:CloudEvents",
+    },
+    "buffer": {
+        "none": "openmeter_collector.components.buffers.none:NoBuffer",
+        "sqlite": "openmeter_collector.components.buffers.sqlite:Sqlite",
+    },
+    "output": {
+        "openmeter": "openmeter_collector.components.outputs.openmeter:OpenMeter",
+    },
+}
