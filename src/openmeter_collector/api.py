@@ -19,6 +19,7 @@ from openmeter_collector.component.node import Node
 from openmeter_collector.component.output import Output
 from openmeter_collector.component.processor import AsyncProcessor, Processor
 from openmeter_collector.component.rate_limit import RateLimit
+from openmeter_collector.component.response import ResponseStore, respond
 from openmeter_collector.errors import (
     BatchFailed,
     CollectorError,
@@ -78,6 +79,9 @@ from openmeter_collector.spec.fields import (
     Url,
 )
 from openmeter_collector.spec.http_answers import raise_for_answer, retry_after
+from openmeter_collector.spec.http_auth import Authorizer, Jwt, OAuth, OAuth2
+from openmeter_collector.spec.http_auth import BasicAuth as HttpBasicAuth
+from openmeter_collector.spec.metadata_filter import MetadataFilter
 from openmeter_collector.values.units import ByteSize, Duration
 
 __all__ = [
@@ -86,6 +90,7 @@ __all__ = [
     "AsgiReceive",
     "AsgiSend",
     "AsyncProcessor",
+    "Authorizer",
     "Batch",
     "BatchFailed",
     "BatchPolicy",
@@ -108,6 +113,7 @@ __all__ = [
     "EndOfInput",
     "Env",
     "Example",
+    "HttpBasicAuth",
     "HttpClient",
     "HttpResponse",
     "Input",
@@ -115,13 +121,17 @@ __all__ = [
     "InputRef",
     "Intake",
     "Interpolated",
+    "Jwt",
     "ListenOptions",
     "Listener",
     "MappingText",
     "Message",
     "Metadata",
+    "MetadataFilter",
     "MetricsNode",
     "Node",
+    "OAuth",
+    "OAuth2",
     "Output",
     "OutputNode",
     "OutputRef",
@@ -135,6 +145,7 @@ __all__ = [
     "RateLimitNode",
     "RateLimitRef",
     "Rejected",
+    "ResponseStore",
     "Retryable",
     "ScannerNode",
     "Scope",
@@ -155,6 +166,7 @@ __all__ = [
     "processor",
     "raise_for_answer",
     "rate_limit",
+    "respond",
     "retry_after",
     "scanner",
     "section",

@@ -39,6 +39,8 @@ class _Limited(HttpToolsProtocol):
         self._host_seen = False
         self._in_head = True
         self._deadline = self.loop.time() + self.limits.idle_timeout
+        if self.scheme == "https":
+            self.app_state = {"tls": _tls_facts(transport)}
         if len(self.connections) > self.limits.max_connections:
             self._refuse(503, "too many connections", retry_after=1)
 
@@ -48,7 +50,11 @@ class _Limited(HttpToolsProtocol):
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserUpgrade:
-            self._refuse(400, "upgrades are not served here")
+            if self._should_upgrade():
+                self._deadline = _NEVER
+                self.handle_websocket_upgrade()
+            else:
+                self._refuse(400, "upgrades are not served here")
             return
         except httptools.HttpParserError as error:
             if not self.transport.is_closing():
@@ -147,6 +153,20 @@ _TITLES: Final = {
 }
 
 
+def _tls_facts(transport: asyncio.Transport) -> dict[str, str]:
+    """What is known about a TLS connection, under the names that pipelines know."""
+    tls = transport.get_extra_info("ssl_object")
+    if tls is None:
+        return {}
+    cipher = tls.cipher()
+    facts = {"http_server_tls_version": tls.version() or "", "http_server_tls_subject": ""}
+    facts["http_server_tls_cipher_suite"] = cipher[0] if cipher else ""
+    subject = (tls.getpeercert() or {}).get("subject", ())
+    pairs = [f"{name}={value}" for part in subject for name, value in part]
+    facts["http_server_tls_subject"] = ",".join(pairs)
+    return facts
+
+
 class BoundListener:
     """See `component.env.Listener`."""
 
@@ -161,7 +181,8 @@ async def listen(app: AsgiApp, options: ListenOptions) -> AsyncIterator[BoundLis
     config = uvicorn.Config(
         app,
         http=_Limited,
-        ws="none",
+        ws="wsproto" if options.websocket else "none",
+        ws_max_size=options.max_websocket_frame,
         lifespan="off",
         log_config=None,
         access_log=False,

@@ -60,6 +60,10 @@ class Log:
         """Whether lines of this level are written; ask before preparing an expensive one."""
         return LEVELS[level] >= self._threshold
 
+    def log(self, level: str, message: str, **fields: Any) -> None:
+        """A line at a level that an operator chose; an unknown one counts as info."""
+        self._emit(level if level in LEVELS else "info", message, fields)
+
     def trace(self, message: str, **fields: Any) -> None:
         """Details for finding a defect in the collector itself."""
         self._emit("trace", message, fields)

@@ -11,15 +11,10 @@ The request path is one function without a framework; what it does per request i
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import hmac
-import ssl
-import uuid
 from collections import deque
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any, Final
 
 import orjson
@@ -27,9 +22,7 @@ import orjson
 from openmeter_collector.api import (
     AsgiReceive,
     AsgiSend,
-    BatchFailed,
     ByteSize,
-    ConfigError,
     Delivery,
     Duration,
     Env,
@@ -40,14 +33,23 @@ from openmeter_collector.api import (
     Message,
     Overloaded,
     RateLimitRef,
-    Rejected,
     Scope,
-    Undeliverable,
     field,
     input,  # noqa: A004 - the word of the config language
-    section,
 )
-from openmeter_collector.values.bodies import BodyError, open_body
+from openmeter_collector.components.inputs.http_ingest import (
+    Refusal,
+    TlsFiles,
+    TokenCheck,
+    answer,
+    decompress,
+    read_body,
+    refusal_of,
+    retry_headers,
+    send_whole,
+    server_tls,
+    too_large,
+)
 from openmeter_collector.values.cloudevent import Fault, Parsed, parse_array, parse_single
 
 DURABLE_INGEST = Example(
@@ -67,19 +69,6 @@ DURABLE_INGEST = Example(
         token: ${OPENMETER_TOKEN:}
     """,
 )
-
-
-@section
-class TlsFiles:
-    """A certificate for the listener."""
-
-    cert_file: str = field(default="", doc="PEM file with the certificate and its chain.")
-    key_file: str = field(default="", doc="PEM file with its private key.")
-    client_ca_file: str = field(
-        default="",
-        doc="PEM file with the authorities of client certificates. When set, clients without a "
-        "certificate of theirs are refused (mTLS).",
-    )
 
 
 @input("cloudevents", ours=True, since="0.1.0", categories=("Network",), examples=[DURABLE_INGEST])
@@ -128,7 +117,7 @@ class CloudEvents:
     max_body_bytes: ByteSize = field(
         default=ByteSize("8MiB"), doc="Largest body, as it comes; larger is answered 413."
     )
-    max_decompressed_bytes: ByteSize = field(
+    maxdecompressed_bytes: ByteSize = field(
         default=ByteSize("32MiB"), doc="Largest body when decompressed; larger is answered 413."
     )
     max_header_bytes: ByteSize = field(
@@ -165,7 +154,7 @@ class _Server:
         handler = _Handler(config, self._env, intake)
         options = ListenOptions(
             address=config.address,
-            tls=_tls_context(config.tls),
+            tls=server_tls(config.tls, "input.cloudevents"),
             max_connections=config.max_connections,
             max_header_bytes=config.max_header_bytes,
             header_timeout=config.header_timeout,
@@ -185,7 +174,7 @@ class _Handler:
         self._env = env
         self._intake = intake
         self._offer = intake.offer
-        self._digests = [_digest(token) for token in config.tokens if token]
+        self._tokens = TokenCheck(config.tokens, "input.cloudevents")
         self._limit = env.rate_limit(config.rate_limit) if config.rate_limit else None
         self._loop = asyncio.get_running_loop()
         self._timeout = float(config.timeout)
@@ -204,16 +193,16 @@ class _Handler:
     async def __call__(self, scope: Scope, receive: AsgiReceive, send: AsgiSend) -> None:
         try:
             await self._take(scope, receive, send)
-        except _Refusal as refusal:
+        except Refusal as refusal:
             (self._put_off if refusal.status in {429, 503} else self._refused).add()
-            await _answer(send, refusal)
+            await answer(send, refusal)
 
     async def _take(self, scope: Scope, receive: AsgiReceive, send: AsgiSend) -> None:
         success = self._success.get(scope["path"])
         if success is None:
-            raise _Refusal(404, f"nothing is served at {scope['path'][:200]}")
+            raise Refusal(404, f"nothing is served at {scope['path'][:200]}")
         if scope["method"] != "POST":
-            raise _Refusal(405, "only POST is served here", {"allow": "POST"})
+            raise Refusal(405, "only POST is served here", {"allow": "POST"})
         content_type = content_encoding = authorization = b""
         length = 0
         for name, value in scope["headers"]:
@@ -225,15 +214,15 @@ class _Handler:
                 authorization = value
             elif name == b"content-encoding":
                 content_encoding = value
-        if self._digests:
-            self._check_token(authorization)
+        if self._tokens.active:
+            self._tokens.check(authorization)
         if self._limit is not None:
             await self._check_rate()
         if length > self._config.max_body_bytes:
-            raise _too_large(self._config.max_body_bytes)
-        body = await _read_body(receive, self._config.max_body_bytes)
+            raise too_large(self._config.max_body_bytes)
+        body = await read_body(receive, self._config.max_body_bytes)
         if content_encoding:
-            body = _decompress(body, content_encoding, self._config.max_decompressed_bytes)
+            body = decompress(body, content_encoding, self._config.maxdecompressed_bytes)
         parsed = _parse(body, content_type)
         if parsed.faults:
             await self._take_some(scope, send, parsed)
@@ -256,13 +245,13 @@ class _Handler:
         try:
             self._offer(delivery)
         except Overloaded as error:
-            raise _Refusal(503, str(error), _retry(error.retry_after)) from error
+            raise Refusal(503, str(error), retry_headers(error.retry_after)) from error
         # One queue and one task watch over all deadlines: a timer per request would cost more
         # than the request.
         self._pending.append((loop.time() + self._timeout, safe))
         failure = await safe
         if failure is not None:
-            raise _refusal_of(failure)
+            raise refusal_of(failure)
         self._accepted.add(len(events))
 
     async def watch_deadlines(self) -> None:
@@ -279,98 +268,19 @@ class _Handler:
     async def _take_some(self, scope: Scope, send: AsgiSend, parsed: Parsed) -> None:
         wants = self._config.partial or b"partial=true" in scope["query_string"]
         if not wants or not parsed.events:
-            raise _Refusal(400, _summary(parsed.faults), extra=_fault_list(parsed.faults))
+            raise Refusal(400, _summary(parsed.faults), extra=_fault_list(parsed.faults))
         await self._store(parsed.events)
         bad = {fault.index for fault in parsed.faults}
         self._refused.add(len(bad))
         answer = {"accepted": len(parsed.events), "refused": len(bad)}
         body = orjson.dumps(answer | _fault_list(parsed.faults))
-        await _send(send, 200, body, {"content-type": "application/json"})
-
-    def _check_token(self, header: bytes) -> None:
-        scheme, _, token = header.partition(b" ")
-        given = hashlib.sha256(token.strip()).digest()
-        # Every token is compared, whichever fits, so that time tells nothing about them.
-        known = [hmac.compare_digest(given, digest) for digest in self._digests]
-        if scheme.lower() != b"bearer" or not any(known):
-            raise _Refusal(
-                401,
-                "the bearer token is missing or not known",
-                {"www-authenticate": 'Bearer realm="openmeter-collector"'},
-            )
+        await send_whole(send, 200, body, {"content-type": "application/json"})
 
     async def _check_rate(self) -> None:
         assert self._limit is not None
         wait = await self._limit.access()
         if wait > 0:
-            raise _Refusal(429, "more requests than the rate limit allows", _retry(wait))
-
-
-class _Refusal(Exception):
-    def __init__(
-        self,
-        status: int,
-        detail: str,
-        headers: Mapping[str, str] | None = None,
-        extra: Mapping[str, Any] | None = None,
-    ) -> None:
-        self.status = status
-        self.detail = detail
-        self.headers = headers or {}
-        self.extra = extra or {}
-        super().__init__(detail)
-
-
-def _refusal_of(failure: Exception) -> _Refusal:
-    """What a sender is told when the events did not get into the buffer (or, without one, were not
-    delivered). Only a verdict on the data is the sender's to change; the rest is ours, for later.
-    """
-    if isinstance(failure, BatchFailed):
-        failure = next(iter(failure.errors.values()))
-    if isinstance(failure, Rejected | Undeliverable):
-        return _Refusal(400, str(failure))
-    wait = failure.retry_after if isinstance(failure, Overloaded) else None
-    return _Refusal(503, str(failure), _retry(wait))
-
-
-def _retry(seconds: float | None) -> dict[str, str]:
-    return {"retry-after": str(max(1, round(seconds or 1.0)))}
-
-
-def _too_large(most: int) -> _Refusal:
-    return _Refusal(413, f"the body is larger than {most} bytes", {"connection": "close"})
-
-
-async def _read_body(receive: AsgiReceive, most: int) -> bytes:
-    message = await receive()
-    body: bytes = message.get("body", b"")
-    if not message.get("more_body"):
-        if message["type"] == "http.disconnect":
-            raise _Refusal(400, "the connection ended inside the body")
-        if len(body) > most:
-            raise _too_large(most)
-        return body
-    parts = [body]
-    size = len(body)
-    while message.get("more_body"):
-        if size > most:
-            raise _too_large(most)
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            raise _Refusal(400, "the connection ended inside the body")
-        parts.append(message.get("body", b""))
-        size += len(parts[-1])
-    if size > most:
-        raise _too_large(most)
-    return b"".join(parts)
-
-
-def _decompress(body: bytes, encoding: bytes, most: int) -> bytes:
-    try:
-        return open_body(body, encoding.decode("latin-1"), most)
-    except BodyError as error:
-        headers = {"accept-encoding": "gzip, deflate, zstd"} if error.status == 415 else None
-        raise _Refusal(error.status, str(error), headers) from error
+            raise Refusal(429, "more requests than the rate limit allows", retry_headers(wait))
 
 
 def _parse(body: bytes, content_type: bytes) -> Parsed:
@@ -384,10 +294,10 @@ def _parse(body: bytes, content_type: bytes) -> Parsed:
             return parse_single(body, _stamp)
         parsed = parse_array(body, _stamp)
         if not parsed.count and not parsed.faults:
-            raise _Refusal(400, "no events found")
+            raise Refusal(400, "no events found")
         return parsed
     shown = content_type.decode("latin-1")[:200]
-    raise _Refusal(400, f"invalid content type: {shown!r}; send one of {', '.join(_TYPES)}")
+    raise Refusal(400, f"invalid content type: {shown!r}; send one of {', '.join(_TYPES)}")
 
 
 _TYPES: Final = (
@@ -422,75 +332,8 @@ def _fault_list(faults: Iterable[Fault]) -> dict[str, Any]:
 # ---- answers ----------------------------------------------------------------------------------
 
 _EMPTY_BODY: Final = {"type": "http.response.body", "body": b""}
-_TITLES: Final = {
-    400: "Bad Request",
-    401: "Unauthorized",
-    404: "Not Found",
-    405: "Method Not Allowed",
-    413: "Content Too Large",
-    415: "Unsupported Media Type",
-    429: "Too Many Requests",
-    503: "Service Unavailable",
-}
 
 
 def _empty_start(status: int) -> dict[str, Any]:
     headers = [] if status == 204 else [(b"content-length", b"0")]
     return {"type": "http.response.start", "status": status, "headers": headers}
-
-
-async def _answer(send: AsgiSend, refusal: _Refusal) -> None:
-    problem = {
-        "type": "about:blank",
-        "title": _TITLES[refusal.status],
-        "status": refusal.status,
-        "detail": refusal.detail,
-        "instance": f"urn:request:{uuid.uuid4()}",
-    }
-    body = orjson.dumps(problem | dict(refusal.extra))
-    headers = {"content-type": "application/problem+json"} | dict(refusal.headers)
-    await _send(send, refusal.status, body, headers)
-
-
-async def _send(send: AsgiSend, status: int, body: bytes, headers: Mapping[str, str]) -> None:
-    pairs = [(name.encode(), value.encode()) for name, value in headers.items()]
-    pairs.append((b"content-length", str(len(body)).encode()))
-    await send({"type": "http.response.start", "status": status, "headers": pairs})
-    await send({"type": "http.response.body", "body": body})
-
-
-def _digest(token: str) -> bytes:
-    if not token.startswith("sha256:"):
-        return hashlib.sha256(token.encode()).digest()
-    try:
-        digest = bytes.fromhex(token.removeprefix("sha256:"))
-    except ValueError:
-        digest = b""
-    if len(digest) != 32:
-        raise ConfigError(
-            "input.cloudevents.tokens: a token begins with 'sha256:' and is not followed by 64 "
-            "hexadecimal digits; write the SHA-256 of the token, or the token itself"
-        )
-    return digest
-
-
-def _tls_context(files: TlsFiles) -> ssl.SSLContext | None:
-    if not files.cert_file and not files.key_file:
-        if files.client_ca_file:
-            raise ConfigError(
-                "input.cloudevents.tls: client_ca_file without cert_file; add cert_file and key_file"
-            )
-        return None
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    for name in (files.cert_file, files.key_file, files.client_ca_file):
-        if name and not Path(name).is_file():
-            raise ConfigError(f"input.cloudevents.tls: {name!r} is not a file; check its path")
-    try:
-        context.load_cert_chain(files.cert_file, files.key_file or None)
-        if files.client_ca_file:
-            context.verify_mode = ssl.CERT_REQUIRED
-            context.load_verify_locations(files.client_ca_file)
-    except (ssl.SSLError, OSError) as error:
-        raise ConfigError(f"input.cloudevents.tls: the files do not fit: {error}") from error
-    return context
