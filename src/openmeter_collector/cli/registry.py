@@ -7,5 +7,5 @@ from openmeter_collector.spec.registry import Registry
 
 
 def standard_registry() -> Registry:
-    """All components that come with the collector."""
-    return Registry.from_index(INDEX)
+    """All components that come with the collector, and those of installed plug-ins."""
+    return Registry.from_entry_points().merged(Registry.from_index(INDEX))

@@ -14,7 +14,13 @@ INDEX: Final = {
         "sqlite": "openmeter_collector.components.buffers.sqlite:Sqlite",
     },
     "output": {
+        "drop": "openmeter_collector.components.outputs.drop:Drop",
         "http_client": "openmeter_collector.components.outputs.http_client:HttpClientOutput",
         "openmeter": "openmeter_collector.components.outputs.openmeter:OpenMeter",
+        "reject": "openmeter_collector.components.outputs.reject:Reject",
+        "stdout": "openmeter_collector.components.outputs.stdout:Stdout",
+    },
+    "rate_limit": {
+        "local": "openmeter_collector.components.rate_limits.local:Local",
     },
 }

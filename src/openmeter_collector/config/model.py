@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from openmeter_collector.component.node import Node
 from openmeter_collector.spec.component import field, section
@@ -111,6 +111,90 @@ class ErrorHandling:
 
 
 @section
+class TestMessage:
+    """A message that a unit test feeds in; one of the three contents."""
+
+    content: str = field(default="", doc="The raw content.")
+    json_content: Any = field(default=None, doc="A value; the content is its JSON.")
+    file_content: str = field(default="", doc="A file that holds the content.")
+    metadata: dict[str, Any] = field(default_factory=dict, doc="Metadata of the message.")
+
+
+@section
+class TestCondition:
+    """What a unit test expects of one message; all that is given must hold."""
+
+    bloblang: str = field(default="", doc="A query that must be true.")
+    content_equals: str | None = field(default=None, doc="The content, exactly.")
+    content_matches: str = field(default="", doc="A regular expression found in the content.")
+    metadata_equals: dict[str, Any] | None = field(default=None, doc="Keys and their values.")
+    file_equals: str = field(default="", doc="A file with the content, exactly.")
+    file_json_equals: str = field(default="", doc="A file with an equal JSON value.")
+    file_json_contains: str = field(default="", doc="A file with JSON the content contains.")
+    json_equals: Any = field(default=None, doc="An equal JSON value.")
+    json_contains: Any = field(default=None, doc="A JSON value the content contains.")
+
+
+@section
+class UnitTest:
+    """A unit test of processors."""
+
+    name: str = field(doc="What is tested.")
+    environment: dict[str, str] = field(
+        default_factory=dict, doc="Environment variables during the test."
+    )
+    target_processors: str = field(
+        default="/pipeline/processors", doc="JSON pointer or label of what is tested."
+    )
+    target_mapping: str = field(default="", doc="A mapping file to test instead.")
+    mocks: dict[str, Any] = field(
+        default_factory=dict, doc="Processors by label or JSON pointer, and what replaces each."
+    )
+    input_batch: list[TestMessage] = field(default_factory=list, doc="One batch to feed in.")
+    input_batches: list[list[TestMessage]] = field(
+        default_factory=list, doc="Several batches to feed in, one after the other."
+    )
+    output_batches: list[list[TestCondition]] = field(
+        default_factory=list, doc="What must come out: batches of conditions, one for each message."
+    )
+
+
+@section
+class Stream:
+    """One stream of several that run side by side."""
+
+    input: InputNode | None = field(default=None, doc="Where messages come from.")
+    buffer: BufferNode | None = field(default=None, doc="Where messages become safe.")
+    pipeline: Pipeline = field(
+        default_factory=Pipeline, doc="Processors between buffer and output."
+    )
+    output: OutputNode | None = field(default=None, doc="Where messages go.")
+    tests: list[UnitTest] = field(default_factory=list, doc="Unit tests of this stream.")
+
+
+@section
+class Resources:
+    """A file of resources."""
+
+    input_resources: list[InputNode] = field(
+        default_factory=list, doc="Inputs that are referred to by label."
+    )
+    processor_resources: list[ProcessorNode] = field(
+        default_factory=list, doc="Processors that are referred to by label."
+    )
+    output_resources: list[OutputNode] = field(
+        default_factory=list, doc="Outputs that are referred to by label."
+    )
+    cache_resources: list[CacheNode] = field(
+        default_factory=list, doc="Caches that are referred to by label."
+    )
+    rate_limit_resources: list[RateLimitNode] = field(
+        default_factory=list, doc="Rate limits that are referred to by label."
+    )
+    tests: list[UnitTest] = field(default_factory=list, doc="Unit tests of these resources.")
+
+
+@section
 class Config:
     """A whole configuration."""
 
@@ -148,10 +232,10 @@ class Config:
     error_handling: ErrorHandling = field(
         default_factory=ErrorHandling, advanced=True, doc="What to do with failed messages."
     )
-    tests: list[Any] = field(default_factory=list, doc="Unit tests of this configuration.")
+    tests: list[UnitTest] = field(default_factory=list, doc="Unit tests of this configuration.")
 
 
-RESOURCES: dict[str, str] = {
+RESOURCES: Final[dict[str, str]] = {
     "input_resources": "input",
     "processor_resources": "processor",
     "output_resources": "output",
@@ -160,7 +244,7 @@ RESOURCES: dict[str, str] = {
 }
 
 
-def resources_of(config: Config) -> dict[tuple[str, str], Node]:
+def resources_of(config: Config | Resources) -> dict[tuple[str, str], Node]:
     """All resources by kind and label."""
     return {
         (kind, node.label): node

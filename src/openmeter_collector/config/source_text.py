@@ -99,6 +99,11 @@ def _unreadable(name: str, text: str, hint: str) -> InvalidConfig:
     return InvalidConfig([Problem(name, 1, 1, "unreadable", text, hint=hint)])
 
 
+def has_variables(text: str) -> bool:
+    """Whether interpolation would change the text, or complain about it."""
+    return _VARIABLE.search(text) is not None
+
+
 def interpolate(text: str, env: Mapping[str, str], file: str = "") -> SourceText:
     r"""Fill in `${NAME}`, `${NAME:default}` and `${NAME|base64decode}`; `${{NAME}}` stays `${NAME}`.
 

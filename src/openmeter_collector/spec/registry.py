@@ -6,11 +6,10 @@ imports what its config names and nothing else.
 
 from __future__ import annotations
 
-import difflib
 import importlib
 from collections.abc import Iterable, Iterator, Mapping
 
-from openmeter_collector.spec.component import ComponentSpec
+from openmeter_collector.spec.component import KINDS, ComponentSpec
 
 Key = tuple[str, str]
 """Kind and name."""
@@ -37,6 +36,18 @@ class Registry:
         return cls(
             {(kind, name): at for kind, names in index.items() for name, at in names.items()}
         )
+
+    @classmethod
+    def from_entry_points(cls) -> Registry:
+        """Components of other installed packages: entry points named `kind.name`."""
+        from importlib.metadata import entry_points  # noqa: PLC0415 - tests and tools do without
+
+        found: dict[Key, ComponentSpec | str] = {}
+        for point in entry_points(group="openmeter_collector.components"):
+            kind, _, name = point.name.partition(".")
+            if kind in KINDS and name:
+                found[kind, name] = point.value
+        return cls(found)
 
     def with_(self, *components: type) -> Registry:
         """This and these classes; a class replaces one of the same kind and name."""
@@ -102,6 +113,8 @@ class Registry:
 
 def closest(word: str, known: Iterable[str]) -> str | None:
     """The known word that looks most like `word`, if any looks like it."""
+    import difflib  # noqa: PLC0415 - only needed when something is wrong
+
     found = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
     return found[0] if found else None
 

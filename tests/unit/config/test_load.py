@@ -158,7 +158,7 @@ nope: 1
         "c.yaml:3:5 root.input.source.url: field 'url' is missing; Where.",
         "c.yaml:4:12 root.input.source.count: 'many' is not a whole number",
         "c.yaml:5:11 root.input.source.mode: 'fsat' is none of the options; did you mean 'fast'?",
-        "c.yaml:6:10 root.input.source.tls: found 'yes'; write an object",
+        "c.yaml:6:10 root.input.source.tls: found a text; write an object",
         "c.yaml:8:3 root.output: there is no output 'snk'; did you mean 'sink'?",
         (
             "c.yaml:9:1 root: no field 'nope'; it has: http, input, buffer, pipeline, output, "
