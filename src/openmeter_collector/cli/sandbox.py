@@ -11,7 +11,7 @@ from pathlib import Path
 import click
 import uvloop
 
-from openmeter_collector.testing.sandbox import Running, Sandbox, serve
+from openmeter_collector.testing.sandbox import Running, Sandbox
 from openmeter_collector.testing.sandbox.faults import AnyFault, parse_fault
 
 
@@ -76,7 +76,7 @@ async def _run(made: Sandbox, listen: str, faults: Sequence[AnyFault], *, has_to
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
-    async with serve(made, listen) as running:
+    async with made.serve(listen) as running:
         click.echo(_introduction(running, faults, has_token=has_token))
         if sys.stdout.isatty():
             await _show(running, stop)

@@ -30,11 +30,8 @@ V3: Final = "/api/v3/openmeter/events"
 _JSON = b"application/json"
 
 
-class Sandbox:
-    """A local OpenMeter.
-
-    It is a raw ASGI application; `serve` (in `server`) puts it on a port.
-    """
+class Application:
+    """A local OpenMeter as a raw ASGI application."""
 
     def __init__(
         self,

@@ -17,10 +17,32 @@ import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
-from openmeter_collector.testing.sandbox.app import Sandbox
+from openmeter_collector.testing.sandbox.app import Application
 from openmeter_collector.testing.sandbox.exchange import TRANSPORT
 from openmeter_collector.testing.sandbox.faults import AnyFault
 from openmeter_collector.testing.sandbox.store import Received, StoredEvent
+
+
+class Sandbox(Application):
+    """A local OpenMeter; the arguments are those of `Application`."""
+
+    @asynccontextmanager
+    async def serve(self, address: str = "127.0.0.1:0") -> AsyncIterator[Running]:
+        """Serve on an address for the length of a block; port 0 takes a free one.
+
+        Raises:
+            OSError: the address cannot be bound.
+        """
+        host, _, port = address.rpartition(":")
+        running = Running(self, _bound(host.strip("[]") or "127.0.0.1", int(port)))
+        self.go_down = running.down_for
+        try:
+            await running.up()
+            if self.initial_downtime is not None:
+                running.down_for(self.initial_downtime)
+            yield running
+        finally:
+            await running.close()
 
 
 class _Protocol(HttpToolsProtocol):
@@ -34,7 +56,7 @@ class _Protocol(HttpToolsProtocol):
 class Running:
     """A sandbox on a port."""
 
-    def __init__(self, sandbox: Sandbox, placeholder: socket.socket) -> None:
+    def __init__(self, sandbox: Application, placeholder: socket.socket) -> None:
         self.sandbox = sandbox
         self._placeholder = placeholder
         self.host, self.port = placeholder.getsockname()[:2]
@@ -146,25 +168,6 @@ class Running:
 
     def _protocol(self) -> asyncio.Protocol:
         return _Protocol(config=self._config, server_state=self._state, app_state={})
-
-
-@asynccontextmanager
-async def serve(sandbox: Sandbox, address: str = "127.0.0.1:0") -> AsyncIterator[Running]:
-    """Serve a sandbox for the length of a block.
-
-    Raises:
-        OSError: the address cannot be bound.
-    """
-    host, _, port = address.rpartition(":")
-    running = Running(sandbox, _bound(host.strip("[]") or "127.0.0.1", int(port)))
-    sandbox.go_down = running.down_for
-    try:
-        await running.up()
-        if sandbox.initial_downtime is not None:
-            running.down_for(sandbox.initial_downtime)
-        yield running
-    finally:
-        await running.close()
 
 
 def _bound(host: str, port: int) -> socket.socket:
