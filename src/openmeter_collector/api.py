@@ -1,6 +1,6 @@
 """The one door through which components use the collector."""
 
-from openmeter_collector.component.buffer import Buffer, BufferStatus, DeadLetter
+from openmeter_collector.component.buffer import Buffer, BufferStatus, DeadLetter, Undeliverable
 from openmeter_collector.component.cache import Cache
 from openmeter_collector.component.env import (
     AsgiApp,
@@ -19,6 +19,7 @@ from openmeter_collector.component.node import Node
 from openmeter_collector.component.output import Output
 from openmeter_collector.component.processor import AsyncProcessor, Processor
 from openmeter_collector.component.rate_limit import RateLimit
+from openmeter_collector.component.response import ResponseStore, respond
 from openmeter_collector.errors import (
     BatchFailed,
     CollectorError,
@@ -41,6 +42,8 @@ from openmeter_collector.message import (
     Settle,
     Value,
 )
+from openmeter_collector.message.settlement import derived, entering
+from openmeter_collector.spec.client_tls import ClientTls
 from openmeter_collector.spec.component import (
     Example,
     buffer,
@@ -75,6 +78,10 @@ from openmeter_collector.spec.fields import (
     TracerNode,
     Url,
 )
+from openmeter_collector.spec.http_answers import raise_for_answer, retry_after
+from openmeter_collector.spec.http_auth import Authorizer, Jwt, OAuth, OAuth2
+from openmeter_collector.spec.http_auth import BasicAuth as HttpBasicAuth
+from openmeter_collector.spec.metadata_filter import MetadataFilter
 from openmeter_collector.values.units import ByteSize, Duration
 
 __all__ = [
@@ -83,6 +90,7 @@ __all__ = [
     "AsgiReceive",
     "AsgiSend",
     "AsyncProcessor",
+    "Authorizer",
     "Batch",
     "BatchFailed",
     "BatchPolicy",
@@ -95,6 +103,7 @@ __all__ = [
     "CacheRef",
     "Chain",
     "Checkpoint",
+    "ClientTls",
     "CollectorError",
     "ConfigError",
     "DeadLetter",
@@ -104,6 +113,7 @@ __all__ = [
     "EndOfInput",
     "Env",
     "Example",
+    "HttpBasicAuth",
     "HttpClient",
     "HttpResponse",
     "Input",
@@ -111,13 +121,17 @@ __all__ = [
     "InputRef",
     "Intake",
     "Interpolated",
+    "Jwt",
     "ListenOptions",
     "Listener",
     "MappingText",
     "Message",
     "Metadata",
+    "MetadataFilter",
     "MetricsNode",
     "Node",
+    "OAuth",
+    "OAuth2",
     "Output",
     "OutputNode",
     "OutputRef",
@@ -131,22 +145,29 @@ __all__ = [
     "RateLimitNode",
     "RateLimitRef",
     "Rejected",
+    "ResponseStore",
     "Retryable",
     "ScannerNode",
     "Scope",
     "Settle",
     "StorageError",
     "TracerNode",
+    "Undeliverable",
     "Url",
     "Value",
     "buffer",
     "cache",
+    "derived",
+    "entering",
     "field",
     "input",
     "metrics",
     "output",
     "processor",
+    "raise_for_answer",
     "rate_limit",
+    "respond",
+    "retry_after",
     "scanner",
     "section",
     "tracer",
