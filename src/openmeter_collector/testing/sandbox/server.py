@@ -72,6 +72,7 @@ class Running:
             ws="none",
             lifespan="off",
             access_log=False,
+            proxy_headers=False,
             log_level="critical",
             log_config=None,
             timeout_keep_alive=75,
