@@ -8,6 +8,7 @@
     ├── Paused             the peer refuses *us* (401, 403, 404): keep all, shout, probe slowly
     ├── Rejected           this data can never be accepted: never retried, becomes a dead letter
     ├── BatchFailed        several verdicts at once, one per failed message of a batch
+    ├── Undeliverable      the verdict that ends in a dead letter (in `component.buffer`)
     ├── EndOfInput         an input has nothing more to give: finish in order
     └── StorageError       the journal cannot be read or written
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
+from openmeter_collector.errors import CollectorError
 from openmeter_collector.message import Delivery, Message
 
 
@@ -44,6 +45,18 @@ class DeadLetter:
     """Label or path of the output that refused it."""
 
 
+class Undeliverable(CollectorError):
+    """The final verdict on a message, carried to the buffer by the settling of its delivery.
+
+    Riding on the settlement, it finds its way back to the stored event through every split, merge
+    and mapping in between, and the buffer can make both facts true in one transaction.
+    """
+
+    def __init__(self, letter: DeadLetter) -> None:
+        self.letter = letter
+        super().__init__(letter.reason)
+
+
 class Buffer(Protocol):
     """A running buffer, between entering and leaving its `open(env)` block."""
 
@@ -63,17 +76,11 @@ class Buffer(Protocol):
         """The next delivery in order of writing; many may be out at a time.
 
         Settling it with None removes it for good. Settling it with a failure gives the failed
-        messages out again after a delay.
+        messages out again after a delay, except those whose verdict is `Undeliverable`: they are
+        filed as dead letters, in the same transaction that takes them out of the buffer.
 
         Raises:
             EndOfInput: `drain` was called and nothing is left to read.
-        """
-
-    def bury(self, delivery: Delivery, index: int, letter: DeadLetter) -> None:
-        """Move one message of a delivery that was read from here to the dead letters.
-
-        Durable together with, or before, the settling of that delivery. The caller settles the
-        delivery as usual; the buried message counts as dealt with.
         """
 
     def drain(self) -> None:
