@@ -22,7 +22,7 @@ from openmeter_collector.errors import ConfigError
     "-e", "--env-file", "env_files", multiple=True, type=click.Path(path_type=Path),
     help="A file with environment variables.",
 )  # fmt: skip
-def echo(  # noqa: PLR0917 - one parameter for each option
+def echo(
     file: Path | None,
     config_file: Path | None,
     overrides: tuple[str, ...],

@@ -29,7 +29,7 @@ _ALWAYS = frozenset({"error", "lint"})
     "-e", "--env-file", "env_files", multiple=True, type=click.Path(path_type=Path),
     help="A file with environment variables.",
 )  # fmt: skip
-def lint(  # noqa: PLR0917 - one parameter for each option
+def lint(
     paths: tuple[str, ...],
     deprecated: bool,
     labels: bool,
