@@ -9,7 +9,8 @@ import pytest
 from openmeter_collector import components
 from openmeter_collector.cli.registry import standard_registry
 from openmeter_collector.components.index import INDEX
-from openmeter_collector.config import Config, Resources, read, render
+from openmeter_collector.config import Config, Resources, read
+from openmeter_collector.config.render import render
 from openmeter_collector.spec import types as t
 from openmeter_collector.spec.component import KINDS, ComponentSpec, fields_of
 from openmeter_collector.spec.reference import component_page

@@ -6,7 +6,7 @@ from importlib.metadata import EntryPoint
 import pytest
 
 from kit.config_parts import Catch, Guard, Noop, Sink, Source
-from openmeter_collector.spec.registry import Registry
+from openmeter_collector.spec.registry import Registry, entry_points
 
 REGISTRY = Registry.of(Source, Noop, Catch, Sink, Guard)
 
@@ -52,16 +52,23 @@ def test_an_index_is_imported_on_demand(tmp_path, monkeypatch):
         registry.get("output", "gone")
 
 
-def test_other_packages_add_components(monkeypatch):
+def test_other_packages_add_components_when_something_is_not_there(monkeypatch):
     points = [
         EntryPoint("output.sink", "kit.config_parts:Sink", "g"),
         EntryPoint("nonsense", "kit.config_parts:Sink", "g"),
         EntryPoint("sauce.x", "kit.config_parts:Sink", "g"),
     ]
-    monkeypatch.setattr("importlib.metadata.entry_points", lambda group: points)
-    registry = Registry.from_entry_points()
+    calls = []
+    monkeypatch.setattr(
+        "importlib.metadata.entry_points", lambda group: calls.append(group) or points
+    )
+    registry = Registry.from_index({"output": {"guard": "kit.config_parts:Guard"}}, entry_points)
+    assert registry.has("output", "guard")
+    assert calls == []
     assert registry.get("output", "sink") is Sink.__spec__
-    assert len(list(registry.specs())) == 1
+    assert registry.names("output") == ["guard", "sink"]
+    assert len(list(registry.specs())) == 2
+    assert calls == ["openmeter_collector.components"]
 
 
 def test_the_later_registry_wins_a_merge():
