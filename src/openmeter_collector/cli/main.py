@@ -12,7 +12,10 @@ from openmeter_collector import __version__
 from openmeter_collector.errors import CollectorError, ConfigError
 
 COMMANDS: Final = {
+    "demo": "openmeter_collector.cli.demo:demo",
     "run": "openmeter_collector.cli.run:run",
+    "sandbox": "openmeter_collector.cli.sandbox:sandbox",
+    "seed": "openmeter_collector.cli.seed:seed",
 }
 
 
