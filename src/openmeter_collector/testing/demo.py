@@ -1,0 +1,418 @@
+"""The collector at work: a seeder sends to it, it keeps events on disk, a sandbox takes them.
+
+The collector is a child process, because it is what is being shown: the very command that a user
+runs, judged by its own `/metrics`, stopped by a real signal, with its log in a file. Sandbox and
+seeder are tasks in this process: their counts are read directly, an outage is a method call, and
+when this process ends, however it ends, nothing of them is left. The child asks the kernel for
+SIGTERM when its parent dies, and has a process group of its own, so that a Ctrl-C at the terminal
+reaches it once, in the right order, from here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import os
+import re
+import signal
+import socket
+import sys
+import time
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Final
+
+import aiohttp
+import orjson
+
+from openmeter_collector.testing.sandbox import Running, Sandbox
+from openmeter_collector.testing.seeder import Ledger, Seed, Seeder
+
+_COMMAND: Final = ("-m", "openmeter_collector.cli.main", "run", "--preset", "http-server")
+_TOKEN: Final = "demo-token"  # noqa: S105 - of a sandbox that lives for a minute
+_PERIOD: Final = 0.25
+_WINDOW: Final = 2.0
+_SAMPLE = re.compile(r"^([a-zA-Z_:][\w:]*)(?:\{(.*)\})? (\S+)$")
+
+
+@dataclass(frozen=True, slots=True)
+class DemoOptions:
+    """What to show.
+
+    Attributes:
+        folder: where the buffer and the collector's log are; kept afterwards.
+        rate, batch, subjects: see `Seed`.
+        duration: seconds; 0 goes on until stopped.
+        outage: begin and length of an outage of the sandbox, in seconds; None has none.
+        ingest, service, sandbox: addresses; a port that is taken is replaced by a free one.
+    """
+
+    folder: Path
+    rate: float = 50.0
+    batch: int = 1
+    subjects: int = 6
+    duration: float = 0.0
+    outage: tuple[float, float] | None = None
+    ingest: str = "127.0.0.1:8080"
+    service: str = "127.0.0.1:4195"
+    sandbox: str = "127.0.0.1:8888"
+
+
+@dataclass(frozen=True, slots=True)
+class Addresses:
+    """Where everything is."""
+
+    ingest: str
+    service: str
+    sandbox: str
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """How things stand at one moment; rates are per second over the last two."""
+
+    seconds: float
+    sandbox_up: bool
+    sent: int
+    received: int
+    buffered_events: int
+    buffered_bytes: int
+    oldest_seconds: float
+    delivered: int
+    dead_letters: int
+    duplicates: int
+    rates: Mapping[str, float]
+    sent_by_type: Mapping[str, int]
+    delivered_by_type: Mapping[str, int]
+    sent_by_subject: Mapping[str, int]
+    delivered_by_subject: Mapping[str, int]
+    news: str
+    """The collector's last warning, or its first words."""
+
+
+@dataclass(slots=True)
+class Outcome:
+    """How it ended.
+
+    Attributes:
+        left: events still in the buffer.
+        found: events that an earlier run had left there.
+        exit_code: of the collector.
+    """
+
+    ledger: Ledger
+    delivered: set[str]
+    duplicates: int
+    left: int
+    found: int
+    dead_letters: int
+    exit_code: int
+
+    @property
+    def missing(self) -> int:
+        """Acknowledged events that are neither delivered nor accounted for as kept."""
+        gone = len(self.ledger.accepted - self.delivered)
+        return max(0, gone - self.left - self.dead_letters)
+
+
+class CollectorFailed(Exception):
+    """The collector ended by itself; the text is the end of its log."""
+
+
+@dataclass(slots=True)
+class _Log:
+    """Reads the child's log: addresses, the last warning, what was left."""
+
+    file: IO[bytes]
+    addresses: dict[str, str] = field(default_factory=dict)
+    ready: asyncio.Event = field(default_factory=asyncio.Event)
+    news: str = ""
+    left: int | None = None
+    tail: deque[str] = field(default_factory=lambda: deque(maxlen=12))
+
+    async def follow(self, stream: asyncio.StreamReader) -> None:
+        while line := await stream.readline():
+            self.file.write(line)
+            self.file.flush()
+            text = line.decode(errors="replace").rstrip()
+            self.tail.append(text)
+            with suppress(orjson.JSONDecodeError):
+                self._note(orjson.loads(text))
+
+    def _note(self, entry: object) -> None:
+        if not isinstance(entry, dict):
+            return
+        message = str(entry.get("msg", ""))
+        if "address" in entry:
+            self.addresses[message] = str(entry["address"])
+            if {"serving probes and metrics", "taking events"} <= self.addresses.keys():
+                self.ready.set()
+        if message.startswith("stopped") and "delivered" in entry:
+            self.left = int(entry.get("events", 0))
+        if entry.get("level") in ("warn", "error"):
+            detail = f": {entry['error']}" if "error" in entry else ""
+            at = str(entry.get("time", ""))[11:19]
+            self.news = f"{at} {entry['level']}: {message}{detail}"
+
+
+async def run_demo(
+    options: DemoOptions,
+    stop: asyncio.Event,
+    hurry: asyncio.Event,
+    show: Callable[[Addresses, Snapshot], None],
+) -> Outcome:
+    """Run until `stop`, the end of `duration`, or the end of the collector.
+
+    Args:
+        stop: end in order: the collector may take its time to deliver what it holds.
+        hurry: end the collector at once, as a second signal does.
+        show: called a few times a second.
+
+    Raises:
+        CollectorFailed: it ended by itself.
+        OSError: an address cannot be bound.
+    """
+    options.folder.mkdir(parents=True, exist_ok=True)
+    sandbox = Sandbox(tokens=[_TOKEN])
+    async with (
+        sandbox.serve(_free(options.sandbox)) as running,
+        _collector(options, running) as child,
+    ):
+        addresses = Addresses(
+            ingest=f"http://{child.log.addresses['taking events']}",
+            service=f"http://{child.log.addresses['serving probes and metrics']}",
+            sandbox=running.url,
+        )
+        demo = _Demo(options, addresses, running, child)
+        return await demo.run(stop, hurry, show)
+
+
+@dataclass(slots=True)
+class _Child:
+    process: asyncio.subprocess.Process
+    log: _Log
+    following: asyncio.Task[None]
+    hurried: bool = False
+
+    def hurry(self) -> None:
+        """Send the second signal, once."""
+        if not self.hurried and self.process.returncode is None:
+            self.process.terminate()
+        self.hurried = True
+
+    async def end(self) -> int:
+        """Stop it in order, and give back its exit code."""
+        if self.process.returncode is None:
+            self.process.terminate()
+        await self.process.wait()
+        await self.following
+        return self.process.returncode or 0
+
+
+@asynccontextmanager
+async def _collector(options: DemoOptions, running: Running) -> AsyncIterator[_Child]:
+    environment = os.environ | {
+        "OPENMETER_URL": running.url,
+        "OPENMETER_TOKEN": _TOKEN,
+        "BUFFER_PATH": str(options.folder / "buffer.db"),
+        "HTTP_ADDRESS": _free(options.ingest),
+        "METRICS_ADDRESS": _free(options.service),
+        "LOG_FORMAT": "json",
+        "LOG_LEVEL": "INFO",
+    }
+    with (options.folder / "collector.log").open("ab") as file:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            *_COMMAND,
+            env=environment,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+            start_new_session=True,
+            preexec_fn=_die_with_parent,
+        )
+        assert process.stdout is not None
+        log = _Log(file)
+        following = asyncio.create_task(log.follow(process.stdout))
+        child = _Child(process, log, following)
+        try:
+            await asyncio.wait(
+                {following, ready := asyncio.create_task(log.ready.wait())},
+                timeout=15,
+                return_when=asyncio.FIRST_COMPLETED,
+            )
+            ready.cancel()
+            if not log.ready.is_set():
+                await child.end()
+                raise CollectorFailed("\n".join(log.tail) or "it said nothing")
+            yield child
+        finally:
+            if process.returncode is None:
+                process.kill()
+            await process.wait()
+            await following
+
+
+class _Demo:
+    def __init__(
+        self, options: DemoOptions, addresses: Addresses, running: Running, child: _Child
+    ) -> None:
+        self._options = options
+        self._addresses = addresses
+        self._running = running
+        self._child = child
+        self._seeder = Seeder(
+            Seed(
+                url=addresses.ingest,
+                rate=options.rate,
+                batch=options.batch,
+                subjects=options.subjects,
+            )
+        )
+        self._began = time.monotonic()
+        self._history: deque[tuple[float, dict[str, int]]] = deque()
+        self._metrics: Mapping[str, float] = {}
+        self._found = 0
+
+    async def run(
+        self,
+        stop: asyncio.Event,
+        hurry: asyncio.Event,
+        show: Callable[[Addresses, Snapshot], None],
+    ) -> Outcome:
+        options = self._options
+        async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=2)) as session:
+            await self._scrape(session)
+            self._found = int(self._metrics.get("journal_events", 0))
+            seeding = asyncio.create_task(self._seeder.run())
+            outage = asyncio.create_task(self._play_outage())
+            try:
+                while not stop.is_set():
+                    if self._child.process.returncode is not None:
+                        await self._child.following
+                        raise CollectorFailed("\n".join(self._child.log.tail))
+                    await self._scrape(session)
+                    show(self._addresses, self._snapshot())
+                    if options.duration and self._seconds >= options.duration:
+                        break
+                    with suppress(TimeoutError):
+                        await asyncio.wait_for(stop.wait(), _PERIOD)
+            finally:
+                self._seeder.stop()
+                await seeding
+            try:
+                return await self._finish(session, hurry, show)
+            finally:
+                outage.cancel()
+
+    async def _finish(
+        self,
+        session: aiohttp.ClientSession,
+        hurry: asyncio.Event,
+        show: Callable[[Addresses, Snapshot], None],
+    ) -> Outcome:
+        """Let the collector drain, and take stock."""
+        ending = asyncio.create_task(self._child.end())
+        while not ending.done():
+            await self._scrape(session)
+            show(self._addresses, self._snapshot())
+            await asyncio.wait({ending}, timeout=_PERIOD)
+            # Not earlier: two signals at the same moment arrive as one.
+            if hurry.is_set():
+                self._child.hurry()
+        store = self._running.sandbox.store
+        return Outcome(
+            ledger=self._seeder.ledger,
+            delivered={event.id for event in store.events},
+            duplicates=store.duplicates,
+            left=self._left(),
+            found=self._found,
+            dead_letters=int(self._metrics.get("journal_dead_letters", 0)),
+            exit_code=ending.result(),
+        )
+
+    def _left(self) -> int:
+        said = self._child.log.left
+        return int(self._metrics.get("journal_events", 0)) if said is None else said
+
+    @property
+    def _seconds(self) -> float:
+        return time.monotonic() - self._began
+
+    async def _play_outage(self) -> None:
+        if self._options.outage is None:
+            return
+        after, length = self._options.outage
+        await asyncio.sleep(after)
+        async with self._running.outage():
+            await asyncio.sleep(length)
+
+    async def _scrape(self, session: aiohttp.ClientSession) -> None:
+        with suppress(aiohttp.ClientError, TimeoutError, OSError):
+            async with session.get(f"{self._addresses.service}/metrics") as answer:
+                self._metrics = read_metrics(await answer.text())
+
+    def _snapshot(self) -> Snapshot:
+        store, ledger, metrics = self._running.sandbox.store, self._seeder.ledger, self._metrics
+        counts = {
+            "sent": len(ledger.issued),
+            "received": int(metrics.get("cloudevents_accepted", 0)),
+            "delivered": store.accepted,
+        }
+        now = self._seconds
+        self._history.append((now, counts))
+        while len(self._history) > 2 and self._history[1][0] <= now - _WINDOW:
+            self._history.popleft()
+        earlier, then = self._history[0]
+        rates = {
+            name: (count - then[name]) / (now - earlier) if now > earlier else 0.0
+            for name, count in counts.items()
+        }
+        return Snapshot(
+            seconds=now,
+            sandbox_up=self._running.is_up,
+            sent=counts["sent"],
+            received=counts["received"],
+            buffered_events=int(metrics.get("journal_events", 0)),
+            buffered_bytes=int(metrics.get("journal_bytes", 0)),
+            oldest_seconds=metrics.get("journal_oldest_age_seconds", 0.0),
+            delivered=counts["delivered"],
+            dead_letters=int(metrics.get("journal_dead_letters", 0)),
+            duplicates=store.duplicates,
+            rates=rates,
+            sent_by_type=ledger.by_type,
+            delivered_by_type=store.by_type,
+            sent_by_subject=ledger.by_subject,
+            delivered_by_subject=store.by_subject,
+            news=self._child.log.news,
+        )
+
+
+def read_metrics(text: str) -> dict[str, float]:
+    """The samples of a Prometheus page, summed over their labels; quantiles left out."""
+    sums: dict[str, float] = {}
+    for line in text.splitlines():
+        match = _SAMPLE.match(line)
+        if match and "quantile=" not in (match[2] or ""):
+            sums[match[1]] = sums.get(match[1], 0.0) + float(match[3])
+    return sums
+
+
+def _free(address: str) -> str:
+    """The address, with port 0 in place of a port that is taken."""
+    host, _, port = address.rpartition(":")
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, int(port)))
+        except OSError:
+            return f"{host}:0"
+    return address
+
+
+def _die_with_parent() -> None:
+    with suppress(OSError, AttributeError):  # only Linux has it
+        ctypes.CDLL(None).prctl(1, signal.SIGTERM)
