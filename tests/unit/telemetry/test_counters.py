@@ -7,13 +7,12 @@ from openmeter_collector.telemetry.counters import MetricStore
 
 
 def samples(store: MetricStore) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
-    """What Prometheus reads; its parser shows counters under a second name as well."""
+    """What Prometheus reads; its Python parser gives counters the ending they have in OpenMetrics."""
     text = store.exposition().decode()
     return {
-        (sample.name, tuple(sorted(sample.labels.items()))): sample.value
+        (sample.name.removesuffix("_total"), tuple(sorted(sample.labels.items()))): sample.value
         for family in text_string_to_metric_families(text)
         for sample in family.samples
-        if not sample.name.endswith("_total")
     }
 
 
