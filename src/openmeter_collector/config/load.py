@@ -20,9 +20,10 @@ from openmeter_collector.config.model import (
     Stream,
     resources_of,
 )
-from openmeter_collector.config.report import Report
+from openmeter_collector.config.report import FAULTY, Report
 from openmeter_collector.config.source_text import SourceText
 from openmeter_collector.spec.registry import Registry
+from openmeter_collector.spec.types import Optional, Scalar
 
 Document = TypeVar("Document", Config, Stream, Resources)
 Source = Path | str
@@ -35,6 +36,7 @@ _DEFAULTS: Final = {
     "metrics": "prometheus",
     "tracer": "none",
 }
+_MAPPING: Final = Optional(Scalar("mapping"))
 _NOWHERE: Final = tree.Place("", 0, 0)
 
 
@@ -157,10 +159,19 @@ class _Reader:
             if root is not None:
                 root = set_values.apply(root, overrides, report)
                 made = self.decoder.section(document, root, "root")
-                return made if isinstance(made, document) else None
+                return self._with_mapping(made, root) if isinstance(made, document) else None
         finally:
             report.chilled = chilled
         return None
+
+    def _with_mapping(self, made: Document, root: tree.Mapping) -> Document:
+        metrics = root.get("metrics")
+        written = metrics.get("mapping") if isinstance(metrics, tree.Mapping) else None
+        if not isinstance(made, Config) or written is None:
+            return made
+        mapping = self.decoder.value(_MAPPING, written, "root.metrics.mapping")
+        changed: dict[str, Any] = {"metrics_mapping": None if mapping is FAULTY else mapping}
+        return replace(made, **changed)
 
 
 def parse(text: SourceText, report: Report) -> tree.Mapping | None:

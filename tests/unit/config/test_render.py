@@ -15,6 +15,7 @@ from openmeter_collector.config.lint import SCRUBBED
 from openmeter_collector.config.render import render
 from openmeter_collector.config.source_text import interpolate
 from openmeter_collector.spec.component import fields_of
+from openmeter_collector.spec.fields import MappingText
 
 SECRETS = ["hunter-two", "sk_live_0123", "9731", "pass-in-url", "key-in-header"]
 LEAKY = """\
@@ -174,8 +175,9 @@ def test_a_rendered_config_reads_back_the_same(source, processors, wrapped):
         "input": {"source": source, "label": "in"},
         "pipeline": {"processors": processors},
         "output": {"guard": {"output": {"sink": {}}}} if wrapped else {"sink": {}},
-        "metrics": {"page": {}},
+        "metrics": {"page": {}, "mapping": "root = this"},
     }
     first = read(to_yaml(written), REGISTRY, Config, env={}).or_raise()
     again = read(render(first, scrub=False), REGISTRY, Config, env={}).or_raise()
     assert without_places(again) == without_places(first)
+    assert again.metrics_mapping == first.metrics_mapping == MappingText("root = this")

@@ -73,9 +73,8 @@ def test_a_word_that_python_keeps_has_an_underscore_in_python_only():
 
 @pytest.mark.parametrize("annotation", [bytes, dict[int, str], Literal, int | str, object])
 def test_a_type_that_no_config_can_hold_is_a_defect_that_names_the_field(annotation):
-    made = section(
-        dataclasses.make_dataclass("Odd", [("odd", annotation, field(doc="Odd."))], kw_only=True)
-    )
+    odd = {"__annotations__": {"odd": annotation}, "odd": field(doc="Odd.")}
+    made = section(type("Odd", (), odd))
     with pytest.raises(TypeError, match=r"Odd\.odd: .* is no type of a config field"):
         fields_of(made)
 
@@ -86,6 +85,17 @@ def test_fields_without_a_default_are_required():
     assert not fields["token"].required
     assert fields["names"].make_default() == []
     assert fields["names"].make_default() is not fields["names"].make_default()
+
+
+def test_attributes_that_are_no_fields_cannot_be_configured():
+    @section
+    class Known:
+        """Something."""
+
+        a: int = field(default=1, doc="A.")
+        b: int = 2
+
+    assert list(fields_of(Known)) == ["a"]
 
 
 def test_nothing_happens_anywhere_else_when_a_component_is_declared():
