@@ -20,6 +20,7 @@ from openmeter_collector.spec.component import ComponentSpec, FieldSpec, attribu
 from openmeter_collector.spec.registry import Registry, closest
 
 _LABEL: Final = re.compile(r"[a-z0-9_\-]+")
+_LABELLED: Final = ("input", "processor", "output", "cache", "rate_limit")
 _TEXT: Final = t.Scalar("string")
 
 
@@ -62,6 +63,12 @@ class Decoder:
         spec = self.registry.get(kind, name)
         assert spec is not None
         where = tree.entries["type" if "type" in tree.entries else name].place
+        if not label and kind in _LABELLED:
+            text = f"label is required for {path}"
+            self.report(where, "unlabelled", text, path, severity="unlabelled")
+        if spec.stability == "deprecated":
+            text = f"component {name} is deprecated"
+            self.report(where, "deprecated", text, path, severity="deprecated")
         if spec.ours:
             self._ours(where, f"{kind} {name!r}", path)
         config = self.config(spec, body, where, f"{path}.{name}")

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, Generic, TypeVar
 
@@ -49,7 +50,7 @@ class Reading(Generic[Document]):
 
     config: Document | None
     problems: tuple[Problem, ...]
-    secrets: frozenset[str]
+    secrets: frozenset[str] = field(repr=False)
 
     def or_raise(self) -> Document:
         """The document.
@@ -166,7 +167,7 @@ def parse(text: SourceText, report: Report) -> tree.Mapping | None:
     """The document as a tree; faults go to `report`."""
     _check_variables(text, report)
     try:
-        root = tree.parse(text.text, text.file, text.locate)
+        root = tree.parse(text.text, text.file, text.locate, partial(_ignored, report))
     except tree.BadYaml as bad:
         report(
             bad.place, "bad_yaml", bad.lint or bad.text, "",
@@ -182,6 +183,13 @@ def parse(text: SourceText, report: Report) -> tree.Mapping | None:
         hint="write fields such as `input:` and `output:`", lint_at=(1, 1),
     )  # fmt: skip
     return None
+
+
+def _ignored(report: Report, place: tree.Place) -> None:
+    report(
+        place, "more_documents", "a second document follows and is not read", "",
+        hint="put each stream into a file of its own", severity="warning",
+    )  # fmt: skip
 
 
 def _check_variables(text: SourceText, report: Report) -> None:

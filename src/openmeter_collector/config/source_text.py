@@ -45,9 +45,9 @@ class SourceText:
     """
 
     file: str
-    original: str
-    text: str
-    secrets: frozenset[str] = frozenset()
+    original: str = field(repr=False)
+    text: str = field(repr=False)
+    secrets: frozenset[str] = field(default=frozenset(), repr=False)
     missing: tuple[tuple[int, str], ...] = ()
     bad: tuple[tuple[int, str], ...] = ()
     _segments: tuple[tuple[int, int, bool], ...] = ()

@@ -166,27 +166,35 @@ def parse_float(text: str) -> float | None:
     if not _FLOAT.fullmatch(text):
         return None
     try:
-        return float(text.replace("_", ""))
+        number = float(text.replace("_", ""))
     except ValueError:
         return None
+    return None if number in (float("inf"), float("-inf")) else number  # too large to be one
 
 
 def parse(
     text: str,
     file: str = "",
     locate: Callable[[int, int], tuple[int, int]] | None = None,
+    more: Callable[[Place], None] | None = None,
 ) -> Tree | None:
     """Read the first document of a text; None when there is none.
 
     Args:
         locate: turns a line and column (from 1) of `text` into those of the original file.
+        more: told where a second document begins, which is not read.
 
     Raises:
         BadYaml: it cannot be read, or goes beyond a bound.
     """
     builder = _Builder(file, locate or (lambda line, col: (line, col)))
     try:
-        return builder.document(yaml.parse(text, Loader=_Loader))
+        events = yaml.parse(text, Loader=_Loader)
+        made = builder.document(events)
+        if more is not None and (second := builder.next_document(events)) is not None:
+            more(second)
+    except UnicodeError:  # half of a surrogate pair
+        raise BadYaml(Place(file, 1, 1), "text that is not Unicode") from None
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         place = builder.place(mark) if mark else Place(file, 1, 1)
@@ -194,6 +202,7 @@ def parse(
         raise BadYaml(place, problem, lint=f"yaml: line {place.line}: {problem}") from None
     except yaml.YAMLError as error:
         raise BadYaml(Place(file, 1, 1), f"not YAML: {error}".splitlines()[0]) from None
+    return made
 
 
 class _Builder:
@@ -215,6 +224,15 @@ class _Builder:
         for event in events:
             if isinstance(event, yaml.DocumentStartEvent):
                 return self._node(next(events), 0)
+        return None
+
+    def next_document(self, events: Iterator[Any]) -> Place | None:
+        try:
+            for event in events:
+                if isinstance(event, yaml.DocumentStartEvent):
+                    return self.place(event.start_mark)
+        except yaml.YAMLError:
+            pass  # what follows the first document is not read, so it cannot be wrong
         return None
 
     def _node(self, event: Any, depth: int) -> Tree:
