@@ -34,9 +34,18 @@ from openmeter_collector.cli.registry import standard_registry
 from openmeter_collector.config import lint_lines
 from openmeter_collector.spec.registry import Registry
 
-REASONS = {
-    "type_plugin": "",
-}
+REASONS = dict.fromkeys(
+    (
+        "bad_mapping",
+        "bad_mapping_folded",
+        "bad_mapping_unknown_fn",
+        "bad_mapping_comment_eof",
+        "bad_interp2",
+        "branch_nested",
+        "batch_policy",
+    ),
+    "about the inside of a mapping; needs the language",
+)
 
 
 class _Opens:

@@ -8,7 +8,8 @@ import click
 
 from openmeter_collector.cli.files import environment, expand
 from openmeter_collector.cli.registry import standard_registry
-from openmeter_collector.config import Config, read, render
+from openmeter_collector.config import Config, read
+from openmeter_collector.config.render import render
 from openmeter_collector.errors import ConfigError
 
 

@@ -17,6 +17,7 @@ from openmeter_collector.config.report import FAULTY, Report, article, describe,
 from openmeter_collector.config.tree import Mapping, Place, Scalar, Sequence, Tree
 from openmeter_collector.spec import types as t
 from openmeter_collector.spec.component import ComponentSpec, FieldSpec, attribute_of, fields_of
+from openmeter_collector.spec.fields import CodeError
 from openmeter_collector.spec.registry import Registry, closest
 
 _LABEL: Final = re.compile(r"[a-z0-9_\-]+")
@@ -254,9 +255,18 @@ class Decoder:
             return self.report.wrong(tree, go_name, path)
         try:
             return scalars.DECODE[kind.kind](tree)
-        except scalars.CodeFault as fault:
-            text = "the code in a secret value does not compile" if hidden else fault.text
-            return self.report(tree.place, "bad_code", text, path, lint_at=fault.lint_at(tree))
+        except CodeError as error:
+            quiet = "the code in a secret value does not compile"
+            found, _, hint = str(error).partition("; ")
+            return self.report(
+                scalars.place_in(tree, error.line, error.column),
+                "bad_code",
+                quiet if hidden else error.lint,
+                path,
+                found=quiet if hidden else found,
+                hint="" if hidden else hint,
+                lint_at=scalars.lint_place_in(tree, error.line, error.column),
+            )
         except ValueError as error:
             text = f"the value is not {article(kind.kind)}" if hidden else str(error)
             found, _, hint = text.partition("; ")

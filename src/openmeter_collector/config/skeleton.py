@@ -54,6 +54,10 @@ def plain(value: Any) -> Any:
         return {name: inner for name, inner in fields.items() if inner is not None}
     if isinstance(value, Node):
         return None
+    if isinstance(value, dict):
+        return {key: plain(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(inner) for inner in value]
     return getattr(value, "text", value)
 
 

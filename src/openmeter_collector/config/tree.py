@@ -65,6 +65,8 @@ class Scalar:
     text: str
     style: str
     place: Place
+    indent: int = 0
+    """Of a block (`|`): how many columns stand before its text."""
 
     @property
     def is_null(self) -> bool:
@@ -187,7 +189,7 @@ def parse(
     Raises:
         BadYaml: it cannot be read, or goes beyond a bound.
     """
-    builder = _Builder(file, locate or (lambda line, col: (line, col)))
+    builder = _Builder(text, file, locate or (lambda line, col: (line, col)))
     try:
         events = yaml.parse(text, Loader=_Loader)
         made = builder.document(events)
@@ -208,7 +210,9 @@ def parse(
 class _Builder:
     """Turns events into a tree."""
 
-    def __init__(self, file: str, locate: Callable[[int, int], tuple[int, int]]) -> None:
+    def __init__(self, text: str, file: str, locate: Callable[[int, int], tuple[int, int]]) -> None:
+        self._text = text
+        self._lines: list[str] | None = None
         self._file = file
         self._locate = locate
         self._anchors: dict[str, tuple[Tree, int]] = {}
@@ -273,7 +277,17 @@ class _Builder:
         style = event.style or "plain"
         if style == "plain" and event.tag in ("tag:yaml.org,2002:str", "!"):
             style = "'"
-        return Scalar(event.value, style, place)
+        indent = self._indent(event) if style == "|" else 0
+        return Scalar(event.value, style, place, indent)
+
+    def _indent(self, event: Any) -> int:
+        if self._lines is None:
+            self._lines = self._text.split("\n")
+        first = event.value.lstrip("\n").partition("\n")[0]
+        for line in self._lines[event.start_mark.line + 1 :]:
+            if line.strip():
+                return max(0, len(line.rstrip("\r")) - len(first))
+        return 0
 
     def _sequence(self, place: Place, depth: int) -> Sequence:
         items = []

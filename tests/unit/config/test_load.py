@@ -4,6 +4,7 @@ import pytest
 
 from kit.config_parts import REGISTRY, Sink, Source
 from openmeter_collector.config import Config, InvalidConfig, Resources, Stream, load, read
+from openmeter_collector.spec.fields import CodeError
 
 
 def faults(text, **env):
@@ -279,3 +280,25 @@ def test_a_place_holds_one_component(place, fault):
 def test_two_components_in_one_place_are_told():
     (fault,) = faults("pipeline: {processors: [{noop: {}, mapping: root = this}]}")
     assert "'noop' and 'mapping' stand in the place of one processor; keep one of them" in fault
+
+
+@pytest.mark.parametrize(
+    ("written", "place", "lint"),
+    [
+        ("mapping: root = BAD", "3:23", (3, 16 + 8)),
+        ("mapping: 'root = BAD'", "3:24", (3, 16 + 8)),
+        ("mapping: |\n        a\n        root = BAD", "5:16", (5, 16 + 8)),
+        ("mapping: |2\n          a\n        root = BAD", "5:16", (5, 16 + 8)),
+    ],
+)
+def test_a_fault_in_a_mapping_has_its_place_in_the_file(monkeypatch, written, place, lint):
+    def compile_mapping(text):
+        lines = text.split("\n")
+        line = next(i for i, one in enumerate(lines) if "BAD" in one)
+        raise CodeError("a fault; a hint", line + 1, lines[line].index("BAD") + 1, "lint's words")
+
+    monkeypatch.setattr("openmeter_collector.spec.fields.compile_mapping", compile_mapping)
+    text = f"pipeline:\n  processors:\n    - {written}\n"
+    (fault,) = [p for p in problems(text) if p.severity == "error"]
+    assert fault.friendly() == f"c.yaml:{place} root.pipeline.processors.0.mapping: a fault; a hint"
+    assert (fault.message, fault.lint_at) == ("lint's words", lint)

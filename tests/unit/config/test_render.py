@@ -9,9 +9,10 @@ from hypothesis import strategies as st
 
 from kit.config_parts import REGISTRY
 from openmeter_collector.component.node import Node
-from openmeter_collector.config import Config, InvalidConfig, read, render, tree
+from openmeter_collector.config import Config, InvalidConfig, read, tree
 from openmeter_collector.config.emit import Remark, to_yaml
 from openmeter_collector.config.lint import SCRUBBED
+from openmeter_collector.config.render import render
 from openmeter_collector.config.source_text import interpolate
 from openmeter_collector.spec.component import fields_of
 
