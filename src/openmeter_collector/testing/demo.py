@@ -9,7 +9,6 @@ when this process ends, however it ends, nothing of them is left.
 from __future__ import annotations
 
 import asyncio
-import re
 import socket
 import time
 from collections import deque
@@ -25,6 +24,7 @@ from openmeter_collector.testing.process import (
     CollectorFailed,
     CollectorProcess,
     collector_process,
+    read_metrics,
 )
 from openmeter_collector.testing.sandbox import Running, Sandbox
 from openmeter_collector.testing.seeder import Ledger, Seed, Seeder
@@ -32,7 +32,6 @@ from openmeter_collector.testing.seeder import Ledger, Seed, Seeder
 _TOKEN: Final = "demo-token"  # noqa: S105 - of a sandbox that lives for a minute
 _PERIOD: Final = 0.25
 _WINDOW: Final = 2.0
-_SAMPLE = re.compile(r"^([a-zA-Z_:][\w:]*)(?:\{(.*)\})? (\S+)$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -300,16 +299,6 @@ class _Demo:
             delivered_by_subject=store.by_subject,
             news=self._child.news,
         )
-
-
-def read_metrics(text: str) -> dict[str, float]:
-    """The samples of a Prometheus page, summed over their labels; quantiles left out."""
-    sums: dict[str, float] = {}
-    for line in text.splitlines():
-        match = _SAMPLE.match(line)
-        if match and "quantile=" not in (match[2] or ""):
-            sums[match[1]] = sums.get(match[1], 0.0) + float(match[3])
-    return sums
 
 
 def _free(address: str) -> str:

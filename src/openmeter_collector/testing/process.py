@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import ctypes
 import os
+import re
 import signal
 import sys
 from collections import deque
@@ -22,6 +23,7 @@ from typing import IO, Any, Final
 import orjson
 
 _COMMAND: Final = ("-m", "openmeter_collector.cli.main")
+_SAMPLE = re.compile(r"^([a-zA-Z_:][\w:]*)(?:\{(.*)\})? (\S+)$")
 _ADDRESSES: Final = {"service": "serving probes and metrics", "ingest": "taking events"}
 
 
@@ -172,6 +174,16 @@ async def collector_process(
         finally:
             child.kill()
             await child.wait()
+
+
+def read_metrics(text: str) -> dict[str, float]:
+    """The samples of a Prometheus page, summed over their labels; quantiles left out."""
+    sums: dict[str, float] = {}
+    for line in text.splitlines():
+        match = _SAMPLE.match(line)
+        if match and "quantile=" not in (match[2] or ""):
+            sums[match[1]] = sums.get(match[1], 0.0) + float(match[3])
+    return sums
 
 
 def _die_with_parent() -> None:
