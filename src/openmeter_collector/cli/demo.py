@@ -13,14 +13,8 @@ from pathlib import Path
 import click
 import uvloop
 
-from openmeter_collector.testing.demo import (
-    Addresses,
-    CollectorFailed,
-    DemoOptions,
-    Outcome,
-    Snapshot,
-    run_demo,
-)
+from openmeter_collector.testing.demo import Addresses, DemoOptions, Outcome, Snapshot, run_demo
+from openmeter_collector.testing.process import CollectorFailed
 
 _BOLD, _DIM, _RED, _GREEN, _OFF = "\x1b[1m", "\x1b[2m", "\x1b[31m", "\x1b[32m", "\x1b[0m"
 

@@ -3,39 +3,35 @@
 The collector is a child process, because it is what is being shown: the very command that a user
 runs, judged by its own `/metrics`, stopped by a real signal, with its log in a file. Sandbox and
 seeder are tasks in this process: their counts are read directly, an outage is a method call, and
-when this process ends, however it ends, nothing of them is left. The child asks the kernel for
-SIGTERM when its parent dies, and has a process group of its own, so that a Ctrl-C at the terminal
-reaches it once, in the right order, from here.
+when this process ends, however it ends, nothing of them is left.
 """
 
 from __future__ import annotations
 
 import asyncio
-import ctypes
-import os
-import re
-import signal
 import socket
-import sys
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from contextlib import AbstractAsyncContextManager, suppress
+from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Final
+from typing import Final
 
 import aiohttp
-import orjson
 
+from openmeter_collector.testing.process import (
+    CollectorFailed,
+    CollectorProcess,
+    collector_process,
+    read_metrics,
+)
 from openmeter_collector.testing.sandbox import Running, Sandbox
 from openmeter_collector.testing.seeder import Ledger, Seed, Seeder
 
-_COMMAND: Final = ("-m", "openmeter_collector.cli.main", "run", "--preset", "http-server")
 _TOKEN: Final = "demo-token"  # noqa: S105 - of a sandbox that lives for a minute
 _PERIOD: Final = 0.25
 _WINDOW: Final = 2.0
-_SAMPLE = re.compile(r"^([a-zA-Z_:][\w:]*)(?:\{(.*)\})? (\S+)$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,46 +114,6 @@ class Outcome:
         return max(0, gone - self.left - self.dead_letters)
 
 
-class CollectorFailed(Exception):
-    """The collector ended by itself; the text is the end of its log."""
-
-
-@dataclass(slots=True)
-class _Log:
-    """Reads the child's log: addresses, the last warning, what was left."""
-
-    file: IO[bytes]
-    addresses: dict[str, str] = field(default_factory=dict)
-    ready: asyncio.Event = field(default_factory=asyncio.Event)
-    news: str = ""
-    left: int | None = None
-    tail: deque[str] = field(default_factory=lambda: deque(maxlen=12))
-
-    async def follow(self, stream: asyncio.StreamReader) -> None:
-        while line := await stream.readline():
-            self.file.write(line)
-            self.file.flush()
-            text = line.decode(errors="replace").rstrip()
-            self.tail.append(text)
-            with suppress(orjson.JSONDecodeError):
-                self._note(orjson.loads(text))
-
-    def _note(self, entry: object) -> None:
-        if not isinstance(entry, dict):
-            return
-        message = str(entry.get("msg", ""))
-        if "address" in entry:
-            self.addresses[message] = str(entry["address"])
-            if {"serving probes and metrics", "taking events"} <= self.addresses.keys():
-                self.ready.set()
-        if message.startswith("stopped") and "delivered" in entry:
-            self.left = int(entry.get("events", 0))
-        if entry.get("level") in ("warn", "error"):
-            detail = f": {entry['error']}" if "error" in entry else ""
-            at = str(entry.get("time", ""))[11:19]
-            self.news = f"{at} {entry['level']}: {message}{detail}"
-
-
 async def run_demo(
     options: DemoOptions,
     stop: asyncio.Event,
@@ -181,84 +137,34 @@ async def run_demo(
         sandbox.serve(_free(options.sandbox)) as running,
         _collector(options, running) as child,
     ):
-        addresses = Addresses(
-            ingest=f"http://{child.log.addresses['taking events']}",
-            service=f"http://{child.log.addresses['serving probes and metrics']}",
-            sandbox=running.url,
-        )
+        addresses = Addresses(child.ingest, child.service, running.url)
         demo = _Demo(options, addresses, running, child)
         return await demo.run(stop, hurry, show)
 
 
-@dataclass(slots=True)
-class _Child:
-    process: asyncio.subprocess.Process
-    log: _Log
-    following: asyncio.Task[None]
-    hurried: bool = False
-
-    def hurry(self) -> None:
-        """Send the second signal, once."""
-        if not self.hurried and self.process.returncode is None:
-            self.process.terminate()
-        self.hurried = True
-
-    async def end(self) -> int:
-        """Stop it in order, and give back its exit code."""
-        if self.process.returncode is None:
-            self.process.terminate()
-        await self.process.wait()
-        await self.following
-        return self.process.returncode or 0
-
-
-@asynccontextmanager
-async def _collector(options: DemoOptions, running: Running) -> AsyncIterator[_Child]:
-    environment = os.environ | {
-        "OPENMETER_URL": running.url,
-        "OPENMETER_TOKEN": _TOKEN,
-        "BUFFER_PATH": str(options.folder / "buffer.db"),
-        "HTTP_ADDRESS": _free(options.ingest),
-        "METRICS_ADDRESS": _free(options.service),
-        "LOG_FORMAT": "json",
-        "LOG_LEVEL": "INFO",
-    }
-    with (options.folder / "collector.log").open("ab") as file:
-        process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            *_COMMAND,
-            env=environment,
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.STDOUT,
-            start_new_session=True,
-            preexec_fn=_die_with_parent,
-        )
-        assert process.stdout is not None
-        log = _Log(file)
-        following = asyncio.create_task(log.follow(process.stdout))
-        child = _Child(process, log, following)
-        try:
-            await asyncio.wait(
-                {following, ready := asyncio.create_task(log.ready.wait())},
-                timeout=15,
-                return_when=asyncio.FIRST_COMPLETED,
-            )
-            ready.cancel()
-            if not log.ready.is_set():
-                await child.end()
-                raise CollectorFailed("\n".join(log.tail) or "it said nothing")
-            yield child
-        finally:
-            if process.returncode is None:
-                process.kill()
-            await process.wait()
-            await following
+def _collector(
+    options: DemoOptions, running: Running
+) -> AbstractAsyncContextManager[CollectorProcess]:
+    return collector_process(
+        "run",
+        "--preset",
+        "http-server",
+        log_file=options.folder / "collector.log",
+        environment={
+            "OPENMETER_URL": running.url,
+            "OPENMETER_TOKEN": _TOKEN,
+            "BUFFER_PATH": str(options.folder / "buffer.db"),
+            "HTTP_ADDRESS": _free(options.ingest),
+            "METRICS_ADDRESS": _free(options.service),
+            "LOG_FORMAT": "json",
+            "LOG_LEVEL": "INFO",
+        },
+    )
 
 
 class _Demo:
     def __init__(
-        self, options: DemoOptions, addresses: Addresses, running: Running, child: _Child
+        self, options: DemoOptions, addresses: Addresses, running: Running, child: CollectorProcess
     ) -> None:
         self._options = options
         self._addresses = addresses
@@ -291,9 +197,9 @@ class _Demo:
             outage = asyncio.create_task(self._play_outage())
             try:
                 while not stop.is_set():
-                    if self._child.process.returncode is not None:
-                        await self._child.following
-                        raise CollectorFailed("\n".join(self._child.log.tail))
+                    if self._child.ended:
+                        await self._child.wait()
+                        raise CollectorFailed(self._child.last_words())
                     await self._scrape(session)
                     show(self._addresses, self._snapshot())
                     if options.duration and self._seconds >= options.duration:
@@ -315,14 +221,16 @@ class _Demo:
         show: Callable[[Addresses, Snapshot], None],
     ) -> Outcome:
         """Let the collector drain, and take stock."""
-        ending = asyncio.create_task(self._child.end())
+        ending = asyncio.create_task(self._child.stop())
+        hurried = False
         while not ending.done():
             await self._scrape(session)
             show(self._addresses, self._snapshot())
             await asyncio.wait({ending}, timeout=_PERIOD)
             # Not earlier: two signals at the same moment arrive as one.
-            if hurry.is_set():
-                self._child.hurry()
+            if hurry.is_set() and not hurried:
+                hurried = True
+                self._child.terminate()
         store = self._running.sandbox.store
         return Outcome(
             ledger=self._seeder.ledger,
@@ -335,8 +243,10 @@ class _Demo:
         )
 
     def _left(self) -> int:
-        said = self._child.log.left
-        return int(self._metrics.get("journal_events", 0)) if said is None else said
+        for entry in reversed(self._child.log):
+            if str(entry.get("msg", "")).startswith("stopped") and "delivered" in entry:
+                return int(entry.get("events", 0))
+        return int(self._metrics.get("journal_events", 0))
 
     @property
     def _seconds(self) -> float:
@@ -387,18 +297,8 @@ class _Demo:
             delivered_by_type=store.by_type,
             sent_by_subject=ledger.by_subject,
             delivered_by_subject=store.by_subject,
-            news=self._child.log.news,
+            news=self._child.news,
         )
-
-
-def read_metrics(text: str) -> dict[str, float]:
-    """The samples of a Prometheus page, summed over their labels; quantiles left out."""
-    sums: dict[str, float] = {}
-    for line in text.splitlines():
-        match = _SAMPLE.match(line)
-        if match and "quantile=" not in (match[2] or ""):
-            sums[match[1]] = sums.get(match[1], 0.0) + float(match[3])
-    return sums
 
 
 def _free(address: str) -> str:
@@ -411,8 +311,3 @@ def _free(address: str) -> str:
         except OSError:
             return f"{host}:0"
     return address
-
-
-def _die_with_parent() -> None:
-    with suppress(OSError, AttributeError):  # only Linux has it
-        ctypes.CDLL(None).prctl(1, signal.SIGTERM)
