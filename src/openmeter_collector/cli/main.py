@@ -13,6 +13,7 @@ from openmeter_collector.errors import CollectorError, ConfigError
 
 COMMANDS: Final = {
     "create": "openmeter_collector.cli.create:create",
+    "demo": "openmeter_collector.cli.demo:demo",
     "docs": "openmeter_collector.cli.docs:docs",
     "echo": "openmeter_collector.cli.echo:echo",
     "lint": "openmeter_collector.cli.lint:lint",

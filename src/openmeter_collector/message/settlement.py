@@ -6,6 +6,8 @@ Pure: no I/O, no clock, no await. Everything here turns deliveries into other de
 - it is settled with None only if every message of it was dealt with;
 - a failure names exactly the messages that must be dealt with again, as far as that can be known:
   what cannot be traced to one message speaks for all of them, so nothing is lost by ignorance;
+- when descendants of one message fare differently, the one that asks for repetition is heard: the
+  final verdict on its sibling comes again, a message that was not repeated would not;
 - a message that a processor left out was dealt with (a rule somebody wrote).
 """
 
@@ -14,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 
-from openmeter_collector.errors import BatchFailed
+from openmeter_collector.errors import BatchFailed, Final
 from openmeter_collector.message import Batch, Delivery, Message, by_index
 
 
@@ -30,7 +32,8 @@ class _Join:
 
     def part_done(self, errors: Mapping[int, Exception], units: int = 1) -> None:
         """A part came back; `errors` by index in the joined delivery's batch."""
-        self._errors.update(errors)
+        for index, error in errors.items():
+            _note(self._errors, index, error)
         self._left -= units
         if self._left == 0:
             self._delivery.settle(BatchFailed(self._errors) if self._errors else None)
@@ -126,10 +129,19 @@ def _result(join: _Join, batch: Batch, entered: int) -> Delivery:
         errors: dict[int, Exception] = {}
         for index, error in by_index(failure, len(batch)).items():
             for origin in _origins(batch[index].origin, entered):
-                errors[origin] = error
+                _note(errors, origin, error)
         join.part_done(errors)
 
     return Delivery(batch, settle)
+
+
+def _note(errors: dict[int, Exception], index: int, error: Exception) -> None:
+    """Put down what happened to a message, beside what is known about it already."""
+    known = errors.get(index)
+    if known is None or known is error:
+        errors[index] = error
+    elif isinstance(known, Final):
+        errors[index] = known.joined(error) if isinstance(error, Final) else error
 
 
 def _origins(origin: int | tuple[int, ...], entered: int) -> Sequence[int]:

@@ -7,29 +7,29 @@ from dataclasses import dataclass
 from typing import Any
 
 import apsw
-import msgspec
 import orjson
 
 from openmeter_collector.component.buffer import DeadLetter
 from openmeter_collector.message import Message
+from openmeter_collector.storage.frame import pack_metadata
 
-_pack = msgspec.msgpack.Encoder(enc_hook=str).encode
-
+# "OR REPLACE" because a letter is written again when nobody could say whether its commit held.
 _INSERT = """
-INSERT INTO dead_letters (
-    reason, response, attempts, first_attempt_ms, last_attempt_ms, received_ms, output,
+INSERT OR REPLACE INTO dead_letters (
+    id, reason, response, attempts, first_attempt_ms, last_attempt_ms, received_ms, output,
     event_id, event_source, event_type, event_subject, metadata, content
-) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?)
+) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?)
 """
 _MAX_TEXT = 8_192
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class BuriedLetter:
-    """A dead letter on its way into the journal."""
+    """A dead letter on its way into the journal; `id` is given by the writer."""
 
     letter: DeadLetter
     received_ms: int
+    id: int = 0
 
 
 def insert_letters(connection: apsw.Connection, letters: Sequence[BuriedLetter]) -> None:
@@ -42,17 +42,23 @@ def _row(buried: BuriedLetter) -> tuple[Any, ...]:
     letter = buried.letter
     message = letter.message
     return (
-        letter.reason[:_MAX_TEXT],
-        letter.response[:_MAX_TEXT],
+        buried.id,
+        _text(letter.reason),
+        _text(letter.response),
         letter.attempts,
         int(letter.first_attempt * 1000),
         int(letter.last_attempt * 1000),
         buried.received_ms,
-        letter.output,
+        _text(letter.output),
         *_event_names(message),
-        _pack(message.metadata),
+        pack_metadata(message.metadata),
         message.content,
     )
+
+
+def _text(text: str) -> str:
+    """Bounded, and storable whatever a peer answered."""
+    return text[:_MAX_TEXT].encode("utf-8", "replace").decode()
 
 
 def _event_names(message: Message) -> tuple[str | None, ...]:

@@ -28,12 +28,33 @@ from zlib import crc32
 import msgspec
 
 from openmeter_collector.errors import StorageError
-from openmeter_collector.message import NO_METADATA, Batch, Message, Metadata
+from openmeter_collector.message import NO_METADATA, Batch, Message, Metadata, Value
 
 MAGIC: Final = b"OMF1"
+_MAX_ODD_TEXT: Final = 1_024
 _HEAD: Final = struct.Struct("<4sIII")
-_pack_metadata = msgspec.msgpack.Encoder(enc_hook=str).encode
+_pack = msgspec.msgpack.Encoder(enc_hook=str).encode
 _unpack_metadata = msgspec.msgpack.Decoder().decode
+
+
+def pack_metadata(metadata: Metadata) -> bytes:
+    """Metadata as MessagePack. Never fails: one odd value must not stop everybody's writes."""
+    try:
+        return _pack(metadata)
+    except (OverflowError, UnicodeEncodeError, TypeError, ValueError, RecursionError):
+        return _pack({_storable(str(key)): _storable(value) for key, value in metadata.items()})
+
+
+def _storable(value: Value) -> Value:
+    """A value as it is, or as text where MessagePack has no room for it."""
+    try:
+        _pack(value)
+    except (OverflowError, UnicodeEncodeError, TypeError, ValueError, RecursionError):
+        try:
+            return str(value)[:_MAX_ODD_TEXT].encode("utf-8", "replace").decode()
+        except (ValueError, RecursionError):
+            return f"<{type(value).__name__}>"
+    return value
 
 
 def encode_frame(batch: Sequence[Message]) -> bytes:
@@ -105,7 +126,7 @@ def _number_maps(batch: Sequence[Message], maps: list[bytes]) -> list[int]:
             key = id(message.metadata)
             number = by_identity.get(key, 0)
             if not number:
-                maps.append(_pack_metadata(message.metadata))
+                maps.append(pack_metadata(message.metadata))
                 number = by_identity[key] = len(maps)
         which.append(number)
     return which

@@ -12,6 +12,7 @@ Constraints that shape the code:
 
 - One process has the journal (a lock file), one thread writes, one reads.
 - A frame is deleted only when each of its events was delivered or is a dead letter on disk.
+- A frame that cannot be read stays in the file, is counted and reported; the others go on.
 - Partly settled frames are remembered on an orderly stop, so a restart repeats nothing that was
   confirmed; after a kill, what was in flight is sent again with the same ids.
 - Everything in memory is bounded: writes by `max_pending_bytes`, reads by what the caller holds.
@@ -32,12 +33,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+import apsw
+
 from openmeter_collector.component.buffer import BufferStatus, Undeliverable
-from openmeter_collector.errors import EndOfInput, Overloaded
+from openmeter_collector.errors import EndOfInput, Overloaded, Rejected, StorageError
 from openmeter_collector.message import Batch, Delivery, by_index
 from openmeter_collector.storage.dead_letters import BuriedLetter
-from openmeter_collector.storage.reader import FrameReader
-from openmeter_collector.storage.recovery import open_or_set_aside
+from openmeter_collector.storage.reader import DamagedFrame, FrameReader
+from openmeter_collector.storage.recovery import mark_damaged, open_or_set_aside
 from openmeter_collector.storage.schema import Durability, FileLock
 from openmeter_collector.storage.writer import Group, GroupWriter, StoredFrame
 
@@ -104,15 +107,19 @@ class Journal:
             options.path,
             options.durability,
             opened.last_id + 1,
+            opened.last_letter_id + 1,
             committed=lambda group: self._from_thread(self._committed, group),
             failed=lambda group, text: self._from_thread(self._failed, group, text),
             recovered=lambda: self._from_thread(self._recovered),
+            damaged=lambda text: self._from_thread(self._found_damage, text),
         )
         self._outstanding: dict[int, _Outstanding] = {}
         self._again: deque[Delivery] = deque()
         self._arrived = asyncio.Event()
+        self._pending = 0
         self._pending_bytes = 0
         self._failure: str | None = None
+        self._damage: str | None = None
         self._free_bytes: int | None = None
         self._free_checked = 0.0
         self._room = asyncio.Event()
@@ -122,6 +129,10 @@ class Journal:
         self._closed = False
         self.on_group: Callable[[Group], None] | None = None
         """Called on the loop after each commit; the buffer component counts with it."""
+        self.on_damaged_frame: Callable[[DamagedFrame], None] | None = None
+        """Called on the loop for each frame that cannot be read."""
+        self.damaged_frames = 0
+        self._read_failure: str | None = None
         self._writer.start()
 
     @classmethod
@@ -142,11 +153,16 @@ class Journal:
 
     def write(self, delivery: Delivery) -> None:
         """See `Buffer.write`."""
-        size = sum(len(message.content) for message in delivery.batch)
+        try:
+            size = sum(len(message.content) for message in delivery.batch)
+        except (TypeError, ValueError, RecursionError) as error:
+            delivery.settle(Rejected(f"a message has no JSON form: {error}"))
+            return
         problem = self._why_not(size)
         if problem:
             self._room.clear()
             raise Overloaded(problem, _SENDER_RETRY)
+        self._pending += 1
         self._pending_bytes += size
         if self._options.durability == "memory":
             self._writer.add(Delivery(delivery.batch, None, delivery.checkpoint))
@@ -166,7 +182,8 @@ class Journal:
                 "it is slower than what comes in"
             )
         held = self._bytes + self._pending_bytes
-        if options.max_bytes and held + size > options.max_bytes:
+        # What is larger than all the room there is goes alone, or it would never go.
+        if options.max_bytes and held and held + max(size, 1) > options.max_bytes:
             return f"{options.path}: holds {held} bytes of at most {options.max_bytes} (max_bytes)"
         free = self._free()
         if free is not None and free < options.min_free_bytes:
@@ -178,13 +195,15 @@ class Journal:
 
     async def wait_for_room(self) -> None:
         """See `Buffer.wait_for_room`."""
-        while self._why_not(0):
+        # A refused write leaves `_room` cleared: whoever was refused waits for something to
+        # change, or looks again after a while, and never goes round without waiting.
+        while self._why_not(0) or not self._room.is_set():
             self._room.clear()
             try:
                 async with asyncio.timeout(_CHECK_DISK_EVERY):
                     await self._room.wait()
             except TimeoutError:
-                continue
+                self._room.set()
 
     def _free(self) -> int | None:
         now = time.monotonic()
@@ -213,47 +232,93 @@ class Journal:
             self._events += len(frame.batch)
             self._bytes += frame.size
             self._frames += 1
-            self._pending_bytes -= frame.size
+        if not group.refused:
+            self._no_longer_pending(group)
         self._dead_letters += len(group.letters)
         self._reader.committed(group.frames)
         self._arrived.set()
         for delivery in group.deliveries:
             if delivery.checkpoint is not None:
                 self._checkpoints[delivery.checkpoint.key] = delivery.checkpoint.value
-            delivery.settle(None)
+            self._settle(delivery, None)
         self._room.set()
         if self.on_group is not None:
             self.on_group(group)
 
     def _failed(self, group: Group, text: str) -> None:
         self._failure = text
-        for frame in group.frames:
-            self._pending_bytes -= frame.size
+        self._no_longer_pending(group)
         refusal = Overloaded(f"the journal cannot be written: {text}", _SENDER_RETRY)
         for delivery in group.deliveries:
-            delivery.settle(refusal)
+            self._settle(delivery, refusal)
+
+    def _no_longer_pending(self, group: Group) -> None:
+        self._pending -= len(group.deliveries)
+        self._pending_bytes -= sum(frame.size for frame in group.frames)
+        if self._draining:
+            self._arrived.set()
+
+    def _settle(self, delivery: Delivery, failure: Exception | None) -> None:
+        try:
+            delivery.settle(failure)
+        except Exception as error:  # noqa: BLE001 - a defect of one must not cost the others
+            self._loop.call_exception_handler(
+                {"message": "the settling of a delivery raised", "exception": error}
+            )
 
     def _recovered(self) -> None:
         self._failure = None
         self._room.set()
+
+    def _found_damage(self, text: str) -> None:
+        """The file broke while in use. Reading ends with that, and the next start mends it."""
+        self._damage = text
+        mark_damaged(self._options.path, text)
+        self._arrived.set()
 
     # ---- reading ---------------------------------------------------------------------------
 
     async def read(self) -> Delivery:
         """See `Buffer.read`."""
         while True:
+            if self._damage is not None:
+                raise StorageError(
+                    f"{self._options.path}: is damaged ({self._damage}); "
+                    "start again: it is then set aside, and what can be read is saved"
+                )
             if self._again:
                 return self._again.popleft()
             frame = self._reader.pop()
             if frame is not None:
-                return self._give_out(frame)
-            if self._reader.behind:
-                await self._reader.read_more()
-            elif self._draining and not self._outstanding:
+                lent = self._give_out(frame)
+                if lent.batch:
+                    return lent
+                # All of it was dealt with before a kill took the acknowledgement.
+                lent.settle(None)
+            elif self._reader.behind:
+                await self._read_more()
+            elif self._draining and not self._outstanding and not self._pending:
                 raise EndOfInput("the journal is drained")
             else:
                 self._arrived.clear()
                 await self._arrived.wait()
+
+    async def _read_more(self) -> None:
+        try:
+            damaged = await self._reader.read_more()
+        except apsw.Error as error:
+            # A disk that does not read now may read later; what is on it is not lost by waiting.
+            self._read_failure = str(error)
+            await asyncio.sleep(_CHECK_DISK_EVERY)
+            return
+        self._read_failure = None
+        for frame in damaged:
+            self._events -= frame.events
+            self._bytes -= frame.size
+            self._frames -= 1
+            self.damaged_frames += 1
+            if self.on_damaged_frame is not None:
+                self.on_damaged_frame(frame)
 
     def _give_out(self, frame: StoredFrame) -> Delivery:
         count = len(frame.batch)
@@ -285,17 +350,15 @@ class Journal:
     def _judge(self, lent: _Lent, frame: _Outstanding, failure: Exception) -> list[int]:
         """Act on the verdicts of single messages; return the indexes to give out again."""
         errors = by_index(failure, len(lent.positions))
-        letters = {
-            id(error.letter): error.letter
-            for error in errors.values()
-            if isinstance(error, Undeliverable)
-        }
+        final = {error for error in errors.values() if isinstance(error, Undeliverable)}
         again = [index for index, error in errors.items() if not isinstance(error, Undeliverable)]
         kept = set(again)
         self._done(frame, [at for index, at in enumerate(lent.positions) if index not in kept])
-        if letters:
-            for letter in letters.values():
-                self._writer.bury(BuriedLetter(letter, frame.received_ms))
+        if final:
+            for letter in [letter for error in final for letter in error.letters]:
+                if not letter.filed:
+                    letter.filed = True
+                    self._writer.bury(BuriedLetter(letter, frame.received_ms))
             # After the letters, see `GroupWriter._take`: the mark is never there without them.
             self._writer.mark(lent.frame_id, bytes(frame.done))
         return again
@@ -356,7 +419,7 @@ class Journal:
             oldest_age=self._oldest_age(),
             dead_letters=self._dead_letters,
             free_bytes=self._free(),
-            failure=self._failure,
+            failure=self._failure or self._read_failure,
         )
 
     def _oldest_age(self) -> float:

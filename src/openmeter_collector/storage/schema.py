@@ -32,7 +32,7 @@ CREATE TABLE checkpoints (
     value BLOB NOT NULL
 ) WITHOUT ROWID;
 CREATE TABLE dead_letters (
-    id INTEGER PRIMARY KEY,
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
     reason TEXT NOT NULL,
     response TEXT NOT NULL,
     attempts INTEGER NOT NULL,
@@ -61,8 +61,7 @@ def open_connection(path: Path, durability: Durability) -> apsw.Connection:
         StorageError: the folder or file cannot be used; the text says why.
         apsw.NotADBError, apsw.CorruptError: what is there is not (any more) a database.
     """
-    new = not path.exists()
-    if new:
+    if not path.exists():
         _create_private(path)
     try:
         connection = apsw.Connection(str(path), statementcachesize=32)
@@ -73,8 +72,6 @@ def open_connection(path: Path, durability: Durability) -> apsw.Connection:
     except BaseException:
         connection.close()
         raise
-    if new:
-        _fsync_folder(path.parent)
     return connection
 
 
@@ -118,6 +115,8 @@ def _configure(connection: apsw.Connection, durability: Durability) -> None:
             connection.execute(_TABLES)
             connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
             connection.execute(f"PRAGMA user_version = {FORMAT}")
+        # Whoever made the file may have been killed before this line: so it goes with the tables.
+        fsync_folder(Path(connection.filename).parent)
 
 
 def _pragma(connection: apsw.Connection, name: str) -> int:
@@ -137,13 +136,23 @@ def _create_private(path: Path) -> None:
         ) from error
 
 
-def _fsync_folder(folder: Path) -> None:
-    """Make the new file's name survive a power cut; SQLite does this for its log only."""
+def fsync_folder(folder: Path) -> None:
+    """Make names in it survive a power cut; SQLite does this for its log only."""
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def _make_folder(folder: Path) -> None:
+    """Make it, with the folders above it, so that a power cut does not take them again."""
+    if folder.is_dir():
+        return
+    if folder.parent != folder:
+        _make_folder(folder.parent)
+    folder.mkdir(mode=0o700, exist_ok=True)
+    fsync_folder(folder.parent)
 
 
 class FileLock:
@@ -157,7 +166,7 @@ class FileLock:
         """
         self._path = path.with_name(path.name + ".lock")
         try:
-            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            _make_folder(path.parent)
             self._handle = os.open(self._path, os.O_CREAT | os.O_RDWR, 0o600)
         except OSError as error:
             raise StorageError(

@@ -16,17 +16,17 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, TypeVar
 
 import apsw
 
-from openmeter_collector.errors import StorageError
 from openmeter_collector.message import Batch, Checkpoint, Delivery
 from openmeter_collector.storage.dead_letters import BuriedLetter, insert_letters
 from openmeter_collector.storage.frame import encode_frame
-from openmeter_collector.storage.schema import Durability, open_connection
+from openmeter_collector.storage.schema import FORMAT, Durability, open_connection
 
 MAX_FRAME_EVENTS: Final = 4_096
 MAX_FRAME_BYTES: Final = 1 << 20
@@ -56,6 +56,8 @@ class Group:
     acked: list[int] = field(default_factory=list)
     partly: list[tuple[int, bytes]] = field(default_factory=list)
     letters: list[BuriedLetter] = field(default_factory=list)
+    refused: bool = False
+    """Its senders were told that it failed; it turned out to be on disk all the same."""
     fsync_seconds: float = 0.0
 
 
@@ -64,6 +66,7 @@ T = TypeVar("T")
 Committed = Callable[[Group], None]
 Failed = Callable[[Group, str], None]
 Recovered = Callable[[], None]
+Damaged = Callable[[str], None]
 
 
 class GroupWriter:
@@ -78,17 +81,21 @@ class GroupWriter:
         path: Path,
         durability: Durability,
         first_id: int,
+        first_letter_id: int,
         *,
         committed: Committed,
         failed: Failed,
         recovered: Recovered,
+        damaged: Damaged,
     ) -> None:
         self._path = path
         self._durability = durability
         self._next_id = first_id
+        self._next_letter_id = first_letter_id
         self._on_committed = committed
         self._on_failed = failed
         self._on_recovered = recovered
+        self._on_damaged = damaged
         # deque.append and popleft are atomic, which is all the locking the hot path has.
         self._deliveries: deque[Delivery] = deque()
         self._acked: deque[int] = deque()
@@ -96,7 +103,8 @@ class GroupWriter:
         self._letters: deque[BuriedLetter] = deque()
         self._wake = threading.Event()
         self._asleep = False
-        self._stopping = False
+        self._stopping = threading.Event()
+        self._suspect = False
         self._thread = threading.Thread(target=self._run, name="journal-writer", daemon=True)
 
     def start(self) -> None:
@@ -128,7 +136,7 @@ class GroupWriter:
 
     def stop(self) -> None:
         """Write what has gathered, close the file, end the thread. Blocks until it has."""
-        self._stopping = True
+        self._stopping.set()
         self._wake.set()
         self._thread.join()
 
@@ -137,24 +145,25 @@ class GroupWriter:
     def _run(self) -> None:
         connection: apsw.Connection | None = None
         while True:
-            group = self._take()
-            if group is None:
-                if self._stopping:
-                    break
-                if connection is not None:
-                    self._give_space_back(connection)
-                self._sleep()
-                continue
+            group: Group | None = None
             try:
-                if connection is None:
-                    connection = open_connection(self._path, self._durability)
-                self._commit(connection, group)
-            except (apsw.Error, StorageError, OSError) as error:
-                connection = self._recover(connection, group, error)
+                group = self._take()
+                if group is None and self._stopping.is_set():
+                    break
+                if group is not None:
+                    connection = connection or self._open()
+                    self._commit(connection, group)
+                elif connection is not None:
+                    _give_space_back(connection)
+            except Exception as error:  # noqa: BLE001 - this thread must outlive every trouble
+                connection = self._recover(connection, group or Group(), error)
                 continue
-            self._on_committed(group)
+            if group is not None:
+                self._on_committed(group)
+            else:
+                self._sleep()
         if connection is not None:
-            connection.close()
+            _close_quietly(connection)
 
     def _sleep(self) -> None:
         # Announce first, look again, then wait: an `add` between the look and the wait sees the
@@ -180,6 +189,9 @@ class GroupWriter:
         if not (group.deliveries or group.acked or group.partly or group.letters):
             return None
         self._make_frames(group)
+        for letter in group.letters:
+            if not letter.id:
+                letter.id, self._next_letter_id = self._next_letter_id, self._next_letter_id + 1
         return group
 
     def _make_frames(self, group: Group) -> None:
@@ -232,58 +244,88 @@ class GroupWriter:
         execute("COMMIT")
         group.fsync_seconds = time.perf_counter() - began
 
-    def _recover(
-        self, connection: apsw.Connection | None, group: Group, error: Exception
-    ) -> apsw.Connection | None:
-        """Tell the senders, then get back to a state in which a commit can be trusted.
+    # ---- after a failure ---------------------------------------------------------------------
+
+    def _open(self) -> apsw.Connection:
+        """Open the file; after a failure, in a state in which a commit can be trusted again.
 
         After a failed write or fsync the kernel may have thrown the dirty pages away and marked
         them clean, so that a later fsync of the same log succeeds over a hole. Therefore the log
         is never written on: it is copied into the database file, with its own fsyncs, and begun
         anew, before anything else is accepted.
         """
-        self._on_failed(group, f"{self._path}: {error}")
-        # Acks, marks and letters were not the senders' to repeat: they stay ours.
-        self._acked.extendleft(reversed(group.acked))
-        self._partly.extendleft(reversed(group.partly))
-        self._letters.extendleft(reversed(group.letters))
+        connection = open_connection(self._path, self._durability)
+        if self._suspect:
+            try:
+                connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
+                # A write that changes nothing, to see that writing works.
+                connection.execute(f"PRAGMA user_version = {FORMAT}")
+            except BaseException:
+                _close_quietly(connection)
+                raise
+            self._suspect = False
+        return connection
+
+    def _recover(
+        self, connection: apsw.Connection | None, group: Group, error: Exception
+    ) -> apsw.Connection | None:
+        """Tell the senders, then wait until the file can be written again."""
+        self._suspect = True
+        if isinstance(error, apsw.CorruptError | apsw.NotADBError):
+            self._on_damaged(str(error))
+        # With `memory` the senders were told long ago: their events stay ours.
+        ours = self._durability == "memory"
+        group.refused = not ours
+        self._on_failed(Group() if ours else group, f"{self._path}: {error}")
         if connection is not None:
             _close_quietly(connection)
-        while not self._stopping:
-            time.sleep(_RETRY_AFTER_FAILURE)
+        while not self._stopping.wait(_RETRY_AFTER_FAILURE):
             try:
-                fresh = open_connection(self._path, self._durability)
-            except (apsw.Error, StorageError, OSError) as again:
+                fresh = self._open()
+                on_disk = _has_frames(fresh, group)
+            except Exception as again:  # noqa: BLE001 - as in `_run`
                 self._on_failed(Group(), f"{self._path}: {again}")
                 continue
-            try:
-                fresh.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
-                fresh.execute("BEGIN IMMEDIATE; COMMIT")
-            except apsw.Error as again:
-                _close_quietly(fresh)
-                self._on_failed(Group(), f"{self._path}: {again}")
-                continue
+            if on_disk:
+                # The commit that was reported as failed had reached the log. Its senders repeat
+                # themselves; its events are there, with the same ids, and have to be read.
+                self._on_committed(group)
+            else:
+                self._put_back(group, with_deliveries=ours)
             self._on_recovered()
             return fresh
         # Stopping with a broken disk: what was refused was refused, what is unacked is sent again.
-        self._acked.clear()
-        self._partly.clear()
-        self._letters.clear()
         return None
 
-    def _give_space_back(self, connection: apsw.Connection) -> None:
-        """When nothing waits: hand free pages back to the file system, a little at a time."""
-        try:
-            free = connection.execute("PRAGMA freelist_count").get
-            pages = connection.execute("PRAGMA page_count").get
-            if isinstance(free, int) and isinstance(pages, int) and free > 256 and free * 4 > pages:
-                for _ in connection.execute("PRAGMA incremental_vacuum(4096)"):
-                    pass
-                connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
-        except apsw.Error:
-            # Tidying is optional; a disk that is truly broken shows itself at the next commit,
-            # which is where it is handled.
-            return
+    def _put_back(self, group: Group, *, with_deliveries: bool) -> None:
+        """Acks, marks and letters are not the senders' to repeat: they go with the next group."""
+        self._acked.extendleft(reversed(group.acked))
+        self._partly.extendleft(reversed(group.partly))
+        self._letters.extendleft(reversed(group.letters))
+        if with_deliveries:
+            self._deliveries.extendleft(reversed(group.deliveries))
+
+
+def _give_space_back(connection: apsw.Connection) -> None:
+    """When nothing waits: hand free pages back to the file system, a little at a time.
+
+    A failure in here is one like any other: it leaves a log that must not be written on.
+    """
+    free = connection.execute("PRAGMA freelist_count").get
+    pages = connection.execute("PRAGMA page_count").get
+    if isinstance(free, int) and isinstance(pages, int) and free > 256 and free * 4 > pages:
+        for _ in connection.execute("PRAGMA incremental_vacuum(4096)"):
+            pass
+        with suppress(apsw.BusyError):  # somebody reads: next time
+            connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
+
+
+def _has_frames(connection: apsw.Connection, group: Group) -> bool:
+    """Whether the group's transaction is in the file after all."""
+    if not group.frames:
+        return False
+    found = connection.execute("SELECT 1 FROM frames WHERE id = ?", (group.frames[0].id,)).get
+    return found is not None
 
 
 def _store_checkpoints(connection: apsw.Connection, checkpoints: Sequence[Checkpoint]) -> None:

@@ -171,6 +171,12 @@ def _say_what_was_found(env: Env, journal: Journal, path: Path) -> None:
             events_saved=found.events,
             frames_lost=found.lost_frames,
         )
+    journal.on_damaged_frame = lambda frame: env.log.error(
+        "stored events cannot be read; they stay in the file, the others are delivered",
+        frame=frame.id,
+        events=frame.events,
+        reason=frame.reason,
+    )
     kind = volatile_filesystem(path)
     if kind is not None:
         env.log.warning(
@@ -193,6 +199,11 @@ def _measure(env: Env, journal: Journal) -> None:
         lambda: status().oldest_age,
     )
     metrics.gauge("journal_dead_letters", "Dead letters kept.", lambda: status().dead_letters)
+    metrics.gauge(
+        "journal_damaged_frames",
+        "Frames that could not be read since the start.",
+        lambda: journal.damaged_frames,
+    )
     metrics.gauge("journal_free_bytes", "Bytes free on its disk.", lambda: status().free_bytes or 0)
     metrics.gauge(
         "journal_writable", "1 when it can be written.", lambda: float(status().failure is None)
