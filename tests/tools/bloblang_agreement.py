@@ -55,6 +55,10 @@ def encoded(body):
     return body if isinstance(body, bytes) else value_json.dumps(body)
 
 
+def message_of(body, message):
+    return message.content if body is NOTHING else encoded(body)
+
+
 def error_of(item):
     if not item:
         return None
@@ -93,10 +97,8 @@ def as_meta(meta):
 def given_meta(meta):
     made = {}
     for key, value in (meta or {}).items():
-        if isinstance(value, dict) and set(value) == {"t", "v"}:
-            value = value["v"]
-            if meta[key]["t"] == "bytes":
-                value = base64.b64decode(value)
+        if isinstance(value, dict) and "t" in value and len(value) == 2:
+            value = base64.b64decode(value["b64"]) if "b64" in value else value["v"]
         made[key] = value
     return made
 
@@ -138,7 +140,9 @@ def judge(item, case, compiled):
     if "batch" in case:
         batch = [
             SimpleDocument(
-                base64.b64decode(one["content_b64"]) if "content_b64" in one else one.get("content", "").encode(),
+                base64.b64decode(one["content_b64"])
+                if "content_b64" in one
+                else one.get("content", "").encode(),
                 given_meta(one.get("meta") or one.get("metadata")),
                 error_of(one.get("error")),
             )
@@ -158,8 +162,10 @@ def judge(item, case, compiled):
     if "error" in case:
         if kind == "error" and value == case["error"]:
             if "message_after_error" in case and meta is not None:
-                body = encoded(meta[0])
-                if not same(case["message_after_error"], body, "structured"):
+                body = message_of(meta[0], batch[index])
+                after = case["message_after_error"]
+                after = after["out"] if isinstance(after, dict) else after
+                if not same(after, body, "structured"):
                     return ("partial", body)
             return None
         return found
@@ -201,9 +207,7 @@ def reason(found, error):
 def outcome(item, cases):
     """Yields (agrees, case, found, reason) for an item."""
     files = item.get("files") or {}
-    services = Services(
-        env=item.get("env") or dict(os.environ), read=reader(files), folder="/work"
-    )
+    services = Services(env=item.get("env") or dict(os.environ), read=reader(files), folder="/work")
     compiled, error = parse_answer(item, services)
     wanted = item.get("parse_error")
     if wanted is not None or error is not None:
@@ -248,7 +252,10 @@ def main():
         missing = collections.Counter()
         shown = 0
         for item in items:
-            if skipped(item) or (options.group and options.group not in (item.get("group"), item.get("kind"), item["name"])):
+            if skipped(item) or (
+                options.group
+                and options.group not in (item.get("group"), item.get("kind"), item["name"])
+            ):
                 continue
             cases = item["cases"] if name == "examples.json" else [item]
             if name == "matrix.json" and "parse_error" in item:
@@ -268,14 +275,33 @@ def main():
                 if (why and not options.all) or shown >= options.limit:
                     continue
                 shown += 1
-                wanted = item.get("parse_error") or (case and {k: v for k, v in case.items() if k in ("error", "output", "output_b64", "deleted", "meta", "message_after_error")})
-                print(f"--- {name} {item['name']} {item.get('mode') or ''} {item.get('id', '')} {why}")
+                wanted = item.get("parse_error") or (
+                    case
+                    and {
+                        k: v
+                        for k, v in case.items()
+                        if k
+                        in (
+                            "error",
+                            "output",
+                            "output_b64",
+                            "deleted",
+                            "meta",
+                            "message_after_error",
+                        )
+                    }
+                )
+                print(
+                    f"--- {name} {item['name']} {item.get('mode') or ''} {item.get('id', '')} {why}"
+                )
                 print(item["mapping"])
                 if case:
                     print("  given ", str(case.get("input", case.get("batch")))[:300])
                 print("  wanted", str(wanted)[:600])
                 print("  found ", str(found)[:600])
-        print(f"{name}: {agreed} of {total} agree ({100 * agreed / max(total, 1):.2f} %), {meant} differ on purpose")
+        print(
+            f"{name}: {agreed} of {total} agree ({100 * agreed / max(total, 1):.2f} %), {meant} differ on purpose"
+        )
         if missing:
             print("  missing:", dict(missing))
     return 0

@@ -229,7 +229,8 @@ def simple(value: Value) -> Any:
     if isinstance(value, Timestamp):
         return value.text()
     if isinstance(value, Float32):
-        return float(str_float32(value))
+        text = str_float32(value)
+        return int(float(text)) if float(text).is_integer() else float(text)
     raise EncodeError(f"json: unsupported value: {describe(value)}")
 
 
@@ -253,7 +254,7 @@ def str_float32(value: float) -> str:
     return repr(float(value))
 
 
-_ESCAPED: Final = re.compile("[\"\\\\\x00-\x1f\u2028\u2029\ud800-\udfff]")
+_ESCAPED: Final = re.compile('["\\\\\x00-\x1f\u2028\u2029\ud800-\udfff]')
 _ESCAPES: Final = {
     '"': '\\"',
     "\\": "\\\\",
