@@ -62,7 +62,7 @@ class _Reader:
                         )
                         + 1
                     )
-                    raise self.fail(self.at, column, 'bare " in non-quoted field')
+                    raise self.fail(self.at, column, 'bare " in non-quoted-field')
                 fields.append(field)
                 if not found:
                     return fields

@@ -106,10 +106,38 @@ def tan(angle: float) -> float:
     return -value if angle < 0 else value
 
 
-def log10(value: float) -> float:
-    """The logarithm to base 10, by way of that to base 2."""
+_LOG: Final = (
+    6.666666666666735130e-01,
+    3.999999999940941908e-01,
+    2.857142874366239149e-01,
+    2.222219843214978396e-01,
+    1.818357216161805012e-01,
+    1.531383769920937332e-01,
+    1.479819860511658591e-01,
+)
+
+
+def log(value: float) -> float:
+    """The natural logarithm of a positive number."""
+    if not math.isfinite(value):
+        return value
     fraction, exponent = math.frexp(value)
-    base2 = (
-        exponent - 1.0 if fraction == 0.5 else math.log(fraction) * 1.4426950408889634 + exponent
-    )
+    if fraction < math.sqrt(2) / 2:
+        fraction *= 2
+        exponent -= 1
+    rest = fraction - 1
+    ratio = rest / (2 + rest)
+    square = ratio * ratio
+    fourth = square * square
+    odd = square * (_LOG[0] + fourth * (_LOG[2] + fourth * (_LOG[4] + fourth * _LOG[6])))
+    even = fourth * (_LOG[1] + fourth * (_LOG[3] + fourth * _LOG[5]))
+    half = 0.5 * rest * rest
+    low = ratio * (half + (odd + even)) + exponent * 1.90821492927058770002e-10
+    return exponent * 6.93147180369123816490e-01 - ((half - low) - rest)
+
+
+def log10(value: float) -> float:
+    """The logarithm to base 10 of a positive number, by way of that to base 2."""
+    fraction, exponent = math.frexp(value)
+    base2 = exponent - 1.0 if fraction == 0.5 else log(fraction) * 1.4426950408889634 + exponent
     return base2 * 0.30102999566398119521

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from typing import Any, Final
 
@@ -117,7 +118,13 @@ _AMBIGUOUS: Final = re.compile(
 
 
 def _ambiguous(value: str) -> bool:
-    return _AMBIGUOUS.fullmatch(value) is not None
+    if _AMBIGUOUS.fullmatch(value) is None:
+        return False
+    try:
+        # What no float can hold is text to a reader, and needs no quotes.
+        return not math.isinf(float(value)) or "inf" in value.lower()
+    except ValueError:
+        return True
 
 
 def _number(dumper: _Dumper, value: Any) -> yaml.Node:

@@ -77,22 +77,30 @@ _ENCODERS: Final[dict[str, Callable[[bytes], bytes]]] = {
 
 def _base64(raw: bytes, *, url: bool = False, padded: bool = True) -> bytes:
     text = raw.replace(b"\r", b"").replace(b"\n", b"")
-    allowed = rb"A-Za-z0-9\-_" if url else rb"A-Za-z0-9+/"
-    good = re.match(rb"[%s]*" % allowed, text)
-    size = good.end() if good else 0
-    rest = text[size:]
-    whole = size % 4
-    want = {0: b"", 1: None, 2: b"==" if padded else b"", 3: b"=" if padded else b""}[whole]
-    if want is None or rest != want:
-        if not padded and rest == b"" and whole == 1:
-            raise Fail("unexpected EOF" if False else f"illegal base64 data at input byte {size}")
-        if rest and (
-            want is None or not rest.startswith(want[:1] or b"=") or len(rest) > len(want)
-        ):
-            at = size if not rest.startswith(b"=") else size + (len(want) if want else 0)
+    digits = _URL_DIGITS if url else _DIGITS
+    whole = len(text) // 4 * 4
+    end = whole
+    for at in range(whole):
+        if text[at] in digits:
+            continue
+        if not padded or text[at] != 0x3D or at % 4 < 2:
             raise Fail(f"illegal base64 data at input byte {at}")
+        if at % 4 == 2 and text[at + 1] != 0x3D:
+            raise Fail(f"illegal base64 data at input byte {at + 1}")
+        end, last = at, at // 4 * 4 + 4
+        if last < len(text):
+            raise Fail(f"illegal base64 data at input byte {last}")
+        break
+    rest = text[whole:]
+    if rest and padded:
         raise Fail("unexpected EOF")
-    body = text[:size] + b"=" * (-size % 4)
+    for at, byte in enumerate(rest):
+        if byte not in digits:
+            raise Fail(f"illegal base64 data at input byte {whole + at}")
+    if len(rest) == 1:
+        raise Fail(f"illegal base64 data at input byte {len(text)}")
+    body = text[:end] + rest
+    body += b"=" * (-len(body) % 4)
     return base64.urlsafe_b64decode(body) if url else base64.b64decode(body)
 
 
@@ -119,6 +127,9 @@ def _ascii85(raw: bytes) -> bytes:
         raise Fail(f"illegal ascii85 data at input byte {len(raw)}") from None
 
 
+_COMMON = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
+_DIGITS: Final = frozenset(_COMMON + b"+/")
+_URL_DIGITS: Final = frozenset(_COMMON + b"-_")
 _DECODERS: Final[dict[str, Callable[[bytes], bytes]]] = {
     "base64": _base64,
     "base64url": lambda raw: _base64(raw, url=True),
@@ -231,9 +242,13 @@ def hash_(algorithm: str, key: str | None = None, polynomial: str = "IEEE") -> A
         return lambda value: hmac.new(secret, _raw(value), name).digest()
     if algorithm == "crc32":
         known = _CRC_POLYNOMIALS.get(polynomial)
-        if known is None:
-            raise Fail(f'unsupported crc32 hash key "{polynomial}"')
-        return lambda value: _crc32(_raw(value), known).to_bytes(4, "big")
+
+        def crc32(value: Value) -> bytes:
+            if known is None:
+                raise Fail(f'unsupported crc32 hash key "{polynomial}"')
+            return _crc32(_raw(value), known).to_bytes(4, "big")
+
+        return crc32
     run = _HASHES.get(algorithm)
     if run is None:
         raise Fail(f"unrecognized hash type: {algorithm}")
@@ -392,6 +407,8 @@ def _bunzip(raw: bytes) -> bytes:
 def _unzstd(raw: bytes) -> bytes:
     from backports import zstd  # noqa: PLC0415 - loaded by who uses it
 
+    if raw[:4] != b"\x28\xb5\x2f\xfd":
+        raise Fail("invalid input: magic number mismatch" if raw else "unexpected EOF")
     engine = zstd.ZstdDecompressor()
     try:
         return engine.decompress(raw, _MAX)

@@ -195,6 +195,7 @@ def random_int() -> Any:
 def counter() -> Any:
     """Count messages; each place in a mapping has a count of its own."""
     state: list[int] = []
+    bounds: list[int] = []
     lock = threading.Lock()
 
     def bound(query: Callable[..., Value], name: str) -> int:
@@ -205,21 +206,17 @@ def counter() -> Any:
 
     def count(low: Callable[..., Value], high: Callable[..., Value], put: Any) -> Value:
         with lock:
+            if not bounds:
+                bounds[:] = [bound(low, "min"), bound(high, "max")]
             if put is not None:
                 wanted = put(None)
                 if wanted is None:
-                    if not state:
-                        state.append(bound(low, "min"))
-                    return Int64(state[0])
+                    return Int64(state[0] if state else bounds[0])
                 if wanted is not NOTHING:
                     state[:] = [get_int(wanted)]
                     return Int64(state[0])
-            if not state:
-                state.append(bound(low, "min"))
-            else:
-                state[0] += 1
-                if state[0] > bound(high, "max"):
-                    state[0] = bound(low, "min")
+            following = state[0] + 1 if state else bounds[0]
+            state[:] = [bounds[0] if following > bounds[1] else following]
             return Int64(state[0])
 
     return count

@@ -93,7 +93,7 @@ def _logarithm(value: Value, change: Callable[[float], float]) -> Value:
 @method("numbers", cases=[Case("root = this.log().round()", "1000", "7")])
 def log(value: Value) -> Value:
     """The natural logarithm."""
-    return _logarithm(value, math.log)
+    return _logarithm(value, trigonometry.log)
 
 
 @method("numbers", cases=[Case("root = this.log10()", "1000", "3")])

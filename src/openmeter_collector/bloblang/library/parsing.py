@@ -78,7 +78,7 @@ def format_json(
 ) -> bytes:
     """The value as JSON, as bytes."""
     try:
-        out = value_json.dumps(value) if no_indent else json_exact.dumps(value, indent)
+        out = value_json.dumps(value) if no_indent or not indent else json_exact.dumps(value, indent)
     except value_json.EncodeError as error:
         raise Fail(str(error)) from None
     if escape_html:
@@ -205,8 +205,9 @@ def parse_url(value: Value) -> Value:
 )
 def parse_form_url_encoded(value: Value) -> Value:
     """The parameters of a form or query as an object."""
+    text = get_string(value)
     try:
-        found = parse_query(get_string(value))
+        found = parse_query(text)
     except Fail as fail:
         raise Fail(f"failed to parse value as url-encoded data: {fail}") from None
     return {key: values[0] if len(values) == 1 else values for key, values in found.items()}
@@ -300,7 +301,7 @@ def format_xml(
     """An object as XML, as bytes."""
     if type(value) is not dict:
         raise TypeFail(value, "object")
-    return encode(write_xml(value, None if no_indent else indent, root_tag))
+    return encode(write_xml(value, None if no_indent or not indent else indent, root_tag))
 
 
 ENTRIES = (

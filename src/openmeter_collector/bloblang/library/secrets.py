@@ -278,17 +278,7 @@ def _sign_entry(algorithm: str) -> Entry:
         "headers": "More fields of the header.",
     }
     name = f"sign_jwt_{algorithm.lower()}"
-    entry = method("tokens", plugin=True, prepared=True, name=name, params=params, cases=cases)(
-        sign
-    )
-    return _with_optional_headers(entry)
-
-
-def _with_optional_headers(entry: Entry) -> Entry:
-    from dataclasses import replace  # noqa: PLC0415
-
-    secret, headers = entry.params
-    return replace(entry, params=(secret, replace(headers, optional=True)))
+    return method("tokens", plugin=True, prepared=True, name=name, params=params, cases=cases)(sign)
 
 
 _ALGORITHMS = ("HS256", "HS384", "HS512", "RS256", "RS384", "RS512", "ES256", "ES384", "ES512")
