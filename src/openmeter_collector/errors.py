@@ -8,6 +8,8 @@
     ├── Paused             the peer refuses *us* (401, 403, 404): keep all, shout, probe slowly
     ├── Rejected           this data can never be accepted: never retried, becomes a dead letter
     ├── BatchFailed        several verdicts at once, one per failed message of a batch
+    ├── Final              nothing is to be repeated, what it carries is kept instead
+    │   └── Undeliverable  the verdict that ends in a dead letter (in `component.buffer`)
     ├── EndOfInput         an input has nothing more to give: finish in order
     └── StorageError       the journal cannot be read or written
 
@@ -87,6 +89,14 @@ class BatchFailed(CollectorError):
         self.errors = dict(errors)
         first = next(iter(self.errors.values()), None)
         super().__init__(f"{len(self.errors)} messages failed; the first: {first}")
+
+
+class Final(CollectorError):
+    """A verdict that asks for no repetition, because what it carries is kept somewhere else."""
+
+    def joined(self, other: Final) -> Final:
+        """The verdict on a message when two of its descendants came to their end separately."""
+        raise NotImplementedError
 
 
 class EndOfInput(CollectorError):

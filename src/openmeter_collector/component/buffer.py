@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
+from openmeter_collector.errors import Final
 from openmeter_collector.message import Delivery, Message
 
 
@@ -28,9 +29,13 @@ class BufferStatus:
     """Why nothing can be written at the moment, None when all is well."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class DeadLetter:
-    """An event that can never be delivered as it is, with all that is known about why."""
+    """An event that can never be delivered as it is, with all that is known about why.
+
+    One letter may come back with several deliveries (an archive of many events, refused as one);
+    `filed` is set by the buffer that has it, so that it is kept once.
+    """
 
     message: Message
     reason: str
@@ -42,6 +47,24 @@ class DeadLetter:
     """Unix seconds."""
     output: str
     """Label or path of the output that refused it."""
+    filed: bool = False
+
+
+class Undeliverable(Final):
+    """The final verdict on a message, carried to the buffer by the settling of its delivery.
+
+    Riding on the settlement, it finds its way back to the stored event through every split, merge
+    and mapping in between, and the buffer can make both facts true in one transaction.
+    """
+
+    def __init__(self, letter: DeadLetter, *more: DeadLetter) -> None:
+        """More than one letter when several descendants of one message were refused."""
+        self.letters = (letter, *more)
+        super().__init__(letter.reason)
+
+    def joined(self, other: Final) -> Undeliverable:
+        assert isinstance(other, Undeliverable)
+        return Undeliverable(*self.letters, *other.letters)
 
 
 class Buffer(Protocol):
@@ -63,17 +86,11 @@ class Buffer(Protocol):
         """The next delivery in order of writing; many may be out at a time.
 
         Settling it with None removes it for good. Settling it with a failure gives the failed
-        messages out again after a delay.
+        messages out again after a delay, except those whose verdict is `Undeliverable`: they are
+        filed as dead letters, in the same transaction that takes them out of the buffer.
 
         Raises:
             EndOfInput: `drain` was called and nothing is left to read.
-        """
-
-    def bury(self, delivery: Delivery, index: int, letter: DeadLetter) -> None:
-        """Move one message of a delivery that was read from here to the dead letters.
-
-        Durable together with, or before, the settling of that delivery. The caller settles the
-        delivery as usual; the buried message counts as dealt with.
         """
 
     def drain(self) -> None:

@@ -41,6 +41,8 @@ class ListenOptions:
         body_timeout: seconds from the end of the headers to the end of the body.
         idle_timeout: seconds a kept-alive connection may say nothing.
         reuse_port: several processes share the port.
+        websocket: accept upgrades; the app then gets `websocket` scopes as well.
+        max_websocket_frame: bytes of one WebSocket message; a larger one ends the connection.
     """
 
     address: str
@@ -51,6 +53,8 @@ class ListenOptions:
     body_timeout: float = 30.0
     idle_timeout: float = 75.0
     reuse_port: bool = False
+    websocket: bool = False
+    max_websocket_frame: int = 8 << 20
 
 
 class Listener(Protocol):

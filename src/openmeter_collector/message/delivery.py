@@ -2,14 +2,15 @@
 
 An acknowledgement rides on a delivery, not on a message: on the way a batch is split, merged and
 filtered, messages are multiplied and joined, and a message cannot know how many of its descendants
-are still under way. `engine.settlement` keeps the account from one shape to the next.
+are still under way. `message.settlement` keeps the account from one shape to the next.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from openmeter_collector.errors import BatchFailed
 from openmeter_collector.message.message import Batch
 
 Settle = Callable[[Exception | None], None]
@@ -53,3 +54,14 @@ class Delivery:
         settle, self._settle = self._settle, None
         if settle is not None:
             settle(failure)
+
+
+def by_index(failure: Exception | None, count: int) -> Mapping[int, Exception]:
+    """A failure as verdicts per message. Indexes out of range mean the batch as a whole."""
+    if failure is None:
+        return {}
+    if isinstance(failure, BatchFailed):
+        if all(0 <= index < count for index in failure.errors):
+            return failure.errors
+        failure = next(iter(failure.errors.values()))
+    return dict.fromkeys(range(count), failure)

@@ -27,7 +27,7 @@ class Message:
     A message that no processor touches keeps the sender's bytes to the end.
     """
 
-    __slots__ = ("_content", "_value", "error", "metadata", "origin")
+    __slots__ = ("_content", "_value", "context", "error", "metadata", "origin")
 
     def __init__(
         self,
@@ -37,6 +37,7 @@ class Message:
         value: Value = _UNSET,
         error: Exception | None = None,
         origin: int | tuple[int, ...] = -1,
+        context: object = None,
     ) -> None:
         """Give `content`, or `value`, or both when both are known.
 
@@ -46,13 +47,16 @@ class Message:
             value: the structured form, when it is known already.
             error: why a processor failed on this message; None for a healthy one.
             origin: where it came from in the batch that entered the stage, see
-                `engine.settlement`; -1 when unknown.
+                `message.settlement`; -1 when unknown.
+            context: what its input attached to the request it came with (where a synchronous
+                response goes); handed on to descendants, never stored.
         """
         self._content = content
         self._value = value
         self.metadata = metadata
         self.error = error
         self.origin = origin
+        self.context = context
 
     @property
     def content(self) -> bytes:
@@ -73,11 +77,20 @@ class Message:
 
     def with_content(self, content: bytes) -> Message:
         """The same message with other bytes."""
-        return Message(content, self.metadata, error=self.error, origin=self.origin)
+        return Message(
+            content, self.metadata, error=self.error, origin=self.origin, context=self.context
+        )
 
     def with_value(self, value: Value) -> Message:
         """The same message with another structured value, encoded when somebody asks."""
-        return Message(None, self.metadata, value=value, error=self.error, origin=self.origin)
+        return Message(
+            None,
+            self.metadata,
+            value=value,
+            error=self.error,
+            origin=self.origin,
+            context=self.context,
+        )
 
     def with_metadata(self, metadata: Metadata) -> Message:
         """The same content with all metadata replaced."""
@@ -94,7 +107,14 @@ class Message:
     def _copy(
         self, metadata: Metadata, error: Exception | None, origin: int | tuple[int, ...]
     ) -> Message:
-        return Message(self._content, metadata, value=self._value, error=error, origin=origin)
+        return Message(
+            self._content,
+            metadata,
+            value=self._value,
+            error=error,
+            origin=origin,
+            context=self.context,
+        )
 
     def __repr__(self) -> str:
         # Never the content: reprs end up in logs, and events are other people's data.

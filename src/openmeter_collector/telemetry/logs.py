@@ -60,6 +60,10 @@ class Log:
         """Whether lines of this level are written; ask before preparing an expensive one."""
         return LEVELS[level] >= self._threshold
 
+    def log(self, level: str, message: str, **fields: Any) -> None:
+        """A line at a level that an operator chose; an unknown one counts as info."""
+        self._emit(level if level in LEVELS else "info", message, fields)
+
     def trace(self, message: str, **fields: Any) -> None:
         """Details for finding a defect in the collector itself."""
         self._emit("trace", message, fields)
@@ -72,7 +76,7 @@ class Log:
         """Something began, ended or recovered."""
         self._emit("info", message, fields)
 
-    def warn(self, message: str, **fields: Any) -> None:
+    def warning(self, message: str, **fields: Any) -> None:
         """Something is wrong and the collector deals with it."""
         self._emit("warn", message, fields)
 
@@ -84,11 +88,14 @@ class Log:
         if LEVELS[level] < self._threshold:
             return
         options = self._options
-        line: dict[str, Any] = {**options.static_fields, **self._fields, **fields}
-        line[options.level_name] = level
-        line[options.message_name] = message
+        line: dict[str, Any] = {}
         if options.add_timestamp:
             line[options.timestamp_name] = datetime.now(UTC).isoformat().replace("+00:00", "Z")
+        line[options.level_name] = level
+        line[options.message_name] = message
+        line |= options.static_fields
+        line |= self._fields
+        line |= fields
         self._write(_json(line) if options.format == "json" else _logfmt(line))
 
 

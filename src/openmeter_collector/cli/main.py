@@ -1,0 +1,85 @@
+"""The command line. Commands are imported when they are called, so that each starts quickly."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from typing import Final
+
+import click
+
+from openmeter_collector import __version__
+from openmeter_collector.errors import CollectorError, ConfigError
+
+COMMANDS: Final = {
+    "create": "openmeter_collector.cli.create:create",
+    "demo": "openmeter_collector.cli.demo:demo",
+    "docs": "openmeter_collector.cli.docs:docs",
+    "echo": "openmeter_collector.cli.echo:echo",
+    "lint": "openmeter_collector.cli.lint:lint",
+    "list": "openmeter_collector.cli.list:list_",
+    "run": "openmeter_collector.cli.run:run",
+    "sandbox": "openmeter_collector.cli.sandbox:sandbox",
+    "seed": "openmeter_collector.cli.seed:seed",
+}
+
+
+class _Commands(click.Group):
+    """A group that knows its commands by name and imports them late."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        del ctx
+        return sorted(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        del ctx
+        at = COMMANDS.get(cmd_name)
+        if at is None:
+            return None
+        module, _, name = at.partition(":")
+        command = getattr(importlib.import_module(module), name)
+        assert isinstance(command, click.Command)
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        # `openmeter-collector -c FILE` has always meant `run -c FILE`.
+        if args and args[0].startswith("-") and args[0] not in {"-h", "--help"}:
+            args = ["run", *args]
+        return super().resolve_command(ctx, args)
+
+
+@click.command(
+    cls=_Commands,
+    context_settings={"help_option_names": ["-h", "--help"], "ignore_unknown_options": True},
+    no_args_is_help=True,
+)
+@click.version_option(__version__, "-v", "--version", message="%(version)s")
+def cli() -> None:
+    """Collects usage events, keeps them safe on disk and delivers them to OpenMeter."""
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line and leave the process with its exit code."""
+    try:
+        code = cli.main(arguments, prog_name="openmeter-collector", standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except click.exceptions.Abort:
+        sys.exit(130)
+    except ConfigError as error:
+        for problem in error.problems:
+            print(problem, file=sys.stderr)
+        sys.exit(1)
+    except CollectorError as error:
+        print(error, file=sys.stderr)
+        sys.exit(1)
+    except BrokenPipeError:
+        sys.exit(0)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+if __name__ == "__main__":
+    main()

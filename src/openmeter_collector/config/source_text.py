@@ -1,0 +1,186 @@
+"""Config text as it lies in files: read within bounds, environment variables filled in, and a map
+back from every place of the result to the place in the file.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import bisect
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from openmeter_collector.config.lint import InvalidConfig, Problem
+
+MAX_FILE_BYTES: Final = 16 << 20
+MAX_TEXT_CHARS: Final = 64 << 20
+_MAX_NESTING: Final = 8
+
+_NAME: Final = r"[0-9A-Za-z_.]+"
+_DEFAULT: Final = r"(?::(?:\$\{[^}]+\}|[^}])*)?"
+_VARIABLE: Final = re.compile(
+    rf"\$\{{\{{(?P<escaped>{_NAME}{_DEFAULT})\}}\}}"
+    rf"|\$\{{(?P<name>{_NAME})(?P<default>{_DEFAULT})(?P<function>\|[0-9A-Za-z]+)?\}}"
+)
+_FUNCTION_IN_DEFAULT: Final = re.compile(r"(.*)\|([0-9A-Za-z]+)", re.DOTALL)
+_SECRET_NAME: Final = re.compile(
+    r"TOKEN|SECRET|PASSW|PWD|CREDENTIAL|API_?KEY|PRIVATE|ACCESS_?KEY|AUTH|DSN", re.IGNORECASE
+)
+LINT_DISABLE: Final = "# BENTHOS LINT DISABLE"
+
+
+@dataclass(frozen=True, slots=True)
+class SourceText:
+    """A text after interpolation.
+
+    Attributes:
+        file: the name to use in messages.
+        text: with variables filled in.
+        secrets: values that must never be shown, from variables whose names say so.
+        missing: variables that are needed and not set, with the offset in `original` of each.
+        bad: what is wrong with single variables otherwise, with the offset of each.
+    """
+
+    file: str
+    original: str = field(repr=False)
+    text: str = field(repr=False)
+    secrets: frozenset[str] = field(default=frozenset(), repr=False)
+    missing: tuple[tuple[int, str], ...] = ()
+    bad: tuple[tuple[int, str], ...] = ()
+    _segments: tuple[tuple[int, int, bool], ...] = ()
+    _lines: list[int] = field(default_factory=list)
+    _original_lines: list[int] = field(default_factory=list)
+
+    @property
+    def lint_disabled(self) -> bool:
+        """The author asked that the file be not linted."""
+        return self.original.startswith(LINT_DISABLE)
+
+    def locate(self, line: int, col: int) -> tuple[int, int]:
+        """Line and column in the file of a line and column of `text`, all from 1."""
+        if not self._segments or line > len(self._lines):
+            return line, col
+        offset = self._lines[line - 1] + col - 1
+        index = bisect.bisect_right(self._segments, offset, key=lambda s: s[0]) - 1
+        start, source, replaced = self._segments[index]
+        return self.place_of(source if replaced else source + offset - start)
+
+    def place_of(self, offset: int) -> tuple[int, int]:
+        """Line and column of an offset in `original`, from 1."""
+        line = bisect.bisect_right(self._original_lines, offset)
+        return line, offset - self._original_lines[line - 1] + 1
+
+
+def read(path: str | Path) -> str:
+    """Read a config file.
+
+    Raises:
+        InvalidConfig: not there, not readable, too large, or not UTF-8.
+    """
+    name = str(path)
+    try:
+        with Path(path).open("rb") as file:
+            raw = file.read(MAX_FILE_BYTES + 1)
+    except OSError as error:
+        reason = (error.strerror or type(error).__name__).lower()
+        raise _unreadable(name, f"{reason}", "name a file that exists and can be read") from None
+    if len(raw) > MAX_FILE_BYTES:
+        raise _unreadable(name, f"larger than {MAX_FILE_BYTES} bytes", "split it into resources")
+    try:
+        return raw.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise _unreadable(name, f"not UTF-8 at byte {error.start}", "save it as UTF-8") from None
+
+
+def _unreadable(name: str, text: str, hint: str) -> InvalidConfig:
+    return InvalidConfig([Problem(name, 1, 1, "unreadable", text, hint=hint)])
+
+
+def has_variables(text: str) -> bool:
+    """Whether interpolation would change the text, or complain about it."""
+    return _VARIABLE.search(text) is not None
+
+
+def interpolate(text: str, env: Mapping[str, str], file: str = "") -> SourceText:
+    r"""Fill in `${NAME}`, `${NAME:default}` and `${NAME|base64decode}`; `${{NAME}}` stays `${NAME}`.
+
+    A set but empty variable counts as not set where there is a default. Newlines become `\n`, so
+    that a value stays inside the line it is written in. Faults are in the result, not raised.
+    """
+    run = _Interpolation(env)
+    out: list[str] = []
+    segments: list[tuple[int, int, bool]] = []
+    length = last = 0
+    for match in _VARIABLE.finditer(text):
+        plain, value = text[last : match.start()], run.replace(match, match.start(), 0)
+        segments += [(length, last, False), (length + len(plain), match.start(), True)]
+        out += [plain, value]
+        length += len(plain) + len(value)
+        last = match.end()
+        if length > MAX_TEXT_CHARS:
+            raise _unreadable(file, "too long once variables are filled in", "shorten the values")
+    segments.append((length, last, False))
+    result = "".join([*out, text[last:]])
+    return SourceText(
+        file=file,
+        original=text,
+        text=result,
+        secrets=frozenset(run.secrets),
+        missing=tuple(run.missing),
+        bad=tuple(run.bad),
+        _segments=tuple(segments),
+        _lines=_line_starts(result),
+        _original_lines=_line_starts(text),
+    )
+
+
+class _Interpolation:
+    def __init__(self, env: Mapping[str, str]) -> None:
+        self._env = env
+        self.secrets: set[str] = set()
+        self.missing: list[tuple[int, str]] = []
+        self.bad: list[tuple[int, str]] = []
+
+    def replace(self, match: re.Match[str], at: int, depth: int) -> str:
+        if (escaped := match["escaped"]) is not None:
+            return "${" + escaped + "}"
+        name, default, function = match["name"], match["default"] or None, match["function"]
+        if default and (found := _FUNCTION_IN_DEFAULT.fullmatch(default)):
+            default, function = found[1], "|" + found[2]
+        value = self._env.get(name)
+        if not value and default is not None:
+            value = self._nested(default[1:], at, depth)
+        elif value is None:
+            self.missing.append((at, name))
+            return ""
+        elif _SECRET_NAME.search(name):
+            self.secrets.add(value)
+        if function:
+            value = self._decode(value, function[1:], name, at)
+        return value.replace("\n", "\\n")
+
+    def _nested(self, text: str, at: int, depth: int) -> str:
+        if depth >= _MAX_NESTING:
+            return text
+        return _VARIABLE.sub(lambda match: self.replace(match, at, depth + 1), text)
+
+    def _decode(self, value: str, function: str, name: str, at: int) -> str:
+        if function != "base64decode":
+            self.bad.append((at, f"unknown env var decode function: {function}"))
+            return ""
+        try:
+            decoded = base64.b64decode(value, validate=True).decode()
+        except (binascii.Error, UnicodeDecodeError):
+            self.bad.append((at, f"environment variable {name} is not base64 of a text"))
+            return ""
+        if decoded and _SECRET_NAME.search(name):
+            self.secrets.add(decoded)
+        return decoded
+
+
+def _line_starts(text: str) -> list[int]:
+    # The same line ends as libyaml counts.
+    return [0, *(match.end() for match in re.finditer("\r\n|[\r\n\x85\u2028\u2029]", text))]

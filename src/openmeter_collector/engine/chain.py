@@ -1,0 +1,109 @@
+"""A list of processors as one, with their counters."""
+
+from __future__ import annotations
+
+import inspect
+import time
+from collections.abc import Sequence
+
+from openmeter_collector.component.env import Chain
+from openmeter_collector.component.processor import AsyncProcessor, Processor
+from openmeter_collector.message import Batch, Delivery
+from openmeter_collector.message.settlement import derived, entering
+from openmeter_collector.telemetry.counters import Metrics
+
+
+class Step:
+    """One processor and what is counted about it, per batch."""
+
+    __slots__ = (
+        "_batch_received",
+        "_batch_sent",
+        "_error",
+        "_latency",
+        "_received",
+        "_sent",
+        "asynchronous",
+        "processor",
+    )
+
+    def __init__(self, processor: Processor | AsyncProcessor, metrics: Metrics) -> None:
+        self.processor = processor
+        self.asynchronous = inspect.iscoroutinefunction(processor.process)
+        self._received = metrics.counter("processor_received", "Messages given to the processor.")
+        self._batch_received = metrics.counter("processor_batch_received", "Batches given to it.")
+        self._sent = metrics.counter("processor_sent", "Messages it passed on.")
+        self._batch_sent = metrics.counter("processor_batch_sent", "Batches it passed on.")
+        self._error = metrics.counter("processor_error", "Messages it flagged as failed.")
+        self._latency = metrics.timer("processor_latency_ns", "Time for one batch.")
+
+    def run(self, batch: Batch) -> list[Batch]:
+        """Process without waiting."""
+        began = time.perf_counter_ns()
+        try:
+            results: list[Batch] = self.processor.process(batch)  # type: ignore[assignment]
+        except Exception as error:  # noqa: BLE001 - a defect in a processor must not cost events
+            results = [[message.with_error(error) for message in batch]]
+        self._count(batch, results, began)
+        return results
+
+    async def run_async(self, batch: Batch) -> list[Batch]:
+        """Process, waiting where the processor does."""
+        if not self.asynchronous:
+            return self.run(batch)
+        began = time.perf_counter_ns()
+        try:
+            results: list[Batch] = await self.processor.process(batch)  # type: ignore[misc]
+        except Exception as error:  # noqa: BLE001 - as above
+            results = [[message.with_error(error) for message in batch]]
+        self._count(batch, results, began)
+        return results
+
+    def _count(self, batch: Batch, results: list[Batch], began: int) -> None:
+        self._latency.observe(time.perf_counter_ns() - began)
+        self._received.add(len(batch))
+        self._batch_received.add()
+        known = {id(message.error) for message in batch if message.error is not None}
+        for result in results:
+            self._sent.add(len(result))
+            self._batch_sent.add()
+            failed = sum(
+                1
+                for message in result
+                if message.error is not None and id(message.error) not in known
+            )
+            if failed:
+                self._error.add(failed)
+
+
+class ProcessorChain:
+    """See `component.env.Chain`."""
+
+    def __init__(self, steps: Sequence[Step]) -> None:
+        self._steps = list(steps)
+        self.empty = not self._steps
+        self.sync = not any(step.asynchronous for step in self._steps)
+
+    def run_sync(self, batch: Batch) -> list[Batch]:
+        batches = [batch]
+        for step in self._steps:
+            batches = [result for one in batches for result in step.run(one) if result]
+        return batches
+
+    async def run(self, batch: Batch) -> list[Batch]:
+        batches = [batch]
+        for step in self._steps:
+            results: list[Batch] = []
+            for one in batches:
+                results += [result for result in await step.run_async(one) if result]
+            batches = results
+        return batches
+
+
+async def through(chain: Chain, delivery: Delivery) -> list[Delivery]:
+    """A delivery through processors; as it is when there are none."""
+    if chain.empty:
+        return [delivery]
+    numbered = entering(delivery.batch)
+    results = chain.run_sync(numbered) if chain.sync else await chain.run(numbered)
+    return derived(delivery, results)

@@ -1,0 +1,114 @@
+"""An output inside another one: its processors, its batching, its counters.
+
+Unlike an output at the root it never repeats by itself: the component it belongs to (`fallback`,
+`switch`, `drop_on`) has to see what went wrong.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from openmeter_collector.component.env import Chain, Env
+from openmeter_collector.component.output import Output
+from openmeter_collector.engine.batching import Batcher, Policy
+from openmeter_collector.engine.chain import through
+from openmeter_collector.errors import EndOfInput
+from openmeter_collector.message import Batch, Delivery
+
+
+def policy_of(config: object) -> Policy:
+    """The batching policy in an output's config; one that never waits when it has none."""
+    batching = getattr(config, "batching", None)
+    if batching is None:
+        return Policy()
+    return Policy(
+        count=int(batching.count),
+        byte_size=int(batching.byte_size),
+        period=float(batching.period or 0.0),
+    )
+
+
+class ChildOutput:
+    """See `component.output.Output`."""
+
+    def __init__(self, env: Env, chain: Chain, output: Output, batch_chain: Chain) -> None:
+        self._chain = chain
+        self._output = output
+        self._batch_chain = batch_chain
+        self._policy = policy_of(env.node.config)
+        metrics = env.metrics
+        self._sent = metrics.counter("output_sent", "Messages delivered.")
+        self._batch_sent = metrics.counter("output_batch_sent", "Batches delivered.")
+        self._errors = metrics.counter("output_error", "Failed attempts to write.")
+        self._latency = metrics.timer("output_latency_ns", "Time for one write.")
+        self._batcher: Batcher | None = None
+        if self._policy.count > 1 or self._policy.byte_size or self._policy.period:
+            self._batcher = Batcher(
+                self._policy,
+                env.monotonic,
+                capacity=2 * (self._policy.count or 4096),
+                created=lambda mechanism: metrics.counter(
+                    "batch_created", "Batches cut, by reason.", mechanism=mechanism
+                ).add(),
+            )
+
+    @classmethod
+    @asynccontextmanager
+    async def running(cls, env: Env, chain: Chain, output: Output) -> AsyncIterator[ChildOutput]:
+        """With the tasks that write its batches."""
+        batching = getattr(env.node.config, "batching", None)
+        nodes = batching.processors if batching is not None else ()
+        async with env.processors(nodes) as batch_chain:
+            child = cls(env, chain, output, batch_chain)
+            if child._batcher is None:
+                yield child
+                return
+            async with asyncio.TaskGroup() as tasks:
+                for _ in range(int(getattr(env.node.config, "max_in_flight", 1))):
+                    tasks.create_task(child._work(child._batcher))
+                try:
+                    yield child
+                finally:
+                    child._batcher.close()
+
+    async def write(self, batch: Batch) -> None:
+        done: asyncio.Future[Exception | None] = asyncio.get_running_loop().create_future()
+
+        def settle(failure: Exception | None) -> None:
+            if not done.done():
+                done.set_result(failure)
+
+        for delivery in await through(self._chain, Delivery(batch, settle)):
+            if self._batcher is None:
+                await self._write_now(delivery)
+            else:
+                await self._batcher.room()
+                self._batcher.add(delivery)
+        failure = await done
+        if failure is not None:
+            raise failure
+
+    async def _work(self, batcher: Batcher) -> None:
+        while True:
+            try:
+                delivery = await batcher.take()
+            except EndOfInput:
+                return
+            await self._write_now(delivery)
+
+    async def _write_now(self, delivery: Delivery) -> None:
+        for one in await through(self._batch_chain, delivery):
+            began = time.perf_counter_ns()
+            try:
+                await self._output.write(one.batch)
+            except Exception as error:  # noqa: BLE001 - handed up through the settlement
+                self._errors.add()
+                one.settle(error)
+                continue
+            self._latency.observe(time.perf_counter_ns() - began)
+            self._sent.add(len(one.batch))
+            self._batch_sent.add()
+            one.settle(None)

@@ -1,0 +1,102 @@
+"""Components that lose their connection and get it back."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import AsyncExitStack
+
+from openmeter_collector.component.env import Env
+from openmeter_collector.component.input import Intake, Puller
+from openmeter_collector.component.output import Output
+from openmeter_collector.engine.input_loop import PullInput
+from openmeter_collector.engine.retry import BackOff
+from openmeter_collector.engine.status import Connection
+from openmeter_collector.errors import Disconnected, Retryable
+from openmeter_collector.message import Batch
+
+_RECONNECT = BackOff(initial=0.5, longest=30.0)
+
+
+async def keep_input_running(env: Env, intake: Intake, connection: Connection) -> None:
+    """Open the input and run it, again and again, until it ends by itself or is cancelled.
+
+    Raises:
+        ConfigError: it cannot be opened as it is configured.
+    """
+    attempt = 0
+    while True:
+        try:
+            async with env.node.config.open(env) as opened:
+                running = PullInput(env, opened) if isinstance(opened, Puller) else opened
+                connection.connected, connection.error = True, ""
+                attempt = 0
+                env.metrics.counter("input_connection_up", "Connections made.").add()
+                await running.run(intake)
+                return
+        except* (Disconnected, Retryable) as group:
+            error = _first(group)
+            attempt += 1
+            connection.connected, connection.error = False, str(error)
+            env.metrics.counter("input_connection_lost", "Connections lost.").add()
+            if attempt == 1:
+                env.log.warning("input disconnected, connecting again", error=str(error))
+        await env.sleep(_RECONNECT.delay(attempt, env.random()))
+
+
+class ReopeningOutput:
+    """An output that is opened again after it said `Disconnected`."""
+
+    def __init__(self, env: Env, connection: Connection) -> None:
+        self._env = env
+        self._connection = connection
+        self._stack = AsyncExitStack()
+        self._output: Output | None = None
+        self._opening = asyncio.Lock()
+
+    async def start(self) -> None:
+        """Open for the first time; a peer that is away is tried again at the first write.
+
+        Raises:
+            ConfigError: it cannot be opened as it is configured.
+        """
+        try:
+            await self._open()
+        except Retryable as error:
+            self._env.log.warning("output not connected yet", error=str(error))
+
+    async def write(self, batch: Batch) -> None:
+        output = self._output or await self._open()
+        try:
+            await output.write(batch)
+        except Disconnected as error:
+            if self._output is output:
+                self._output = None
+                self._connection.connected, self._connection.error = False, str(error)
+                await self._stack.aclose()
+            raise
+
+    async def _open(self) -> Output:
+        async with self._opening:
+            if self._output is None:
+                self._stack = AsyncExitStack()
+                try:
+                    self._output = await self._stack.enter_async_context(
+                        self._env.node.config.open(self._env)
+                    )
+                except (Disconnected, Retryable) as error:
+                    self._connection.error = str(error)
+                    raise Retryable(str(error)) from error
+                self._connection.connected, self._connection.error = True, ""
+            assert self._output is not None
+            return self._output
+
+    async def close(self) -> None:
+        """End the last life."""
+        await self._stack.aclose()
+
+
+def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    error: BaseException = group
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error

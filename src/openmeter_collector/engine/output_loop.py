@@ -1,0 +1,312 @@
+"""Takes deliveries out of the buffer, through the processors, to the output, until each is settled.
+
+What an output raises decides (see `errors`): a refused batch is halved until the refused event is
+alone, which then becomes a dead letter while its neighbours are delivered; a refusal of ourselves
+pauses everything and is said aloud; trouble on the way is repeated with growing pauses, for ever.
+Nothing is dropped here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from openmeter_collector.component.buffer import Buffer, DeadLetter, Undeliverable
+from openmeter_collector.component.env import Chain, Env
+from openmeter_collector.component.output import Output
+from openmeter_collector.engine.batching import Batcher, Policy
+from openmeter_collector.engine.chain import through
+from openmeter_collector.engine.retry import BackOff, Gate, Pass
+from openmeter_collector.errors import (
+    BatchFailed,
+    Disconnected,
+    EndOfInput,
+    Overloaded,
+    Paused,
+    Rejected,
+)
+from openmeter_collector.message import Batch, Delivery
+
+_PAUSED = BackOff(initial=5.0, longest=60.0)
+
+
+@dataclass(frozen=True, slots=True)
+class OutputOptions:
+    """How the loop drives one output.
+
+    Attributes:
+        max_in_flight: concurrent writes.
+        repeat: keep trying until delivered; False passes failures back to the buffer at once
+            (without a buffer the sender is told and repeats).
+        name: how messages and dead letters name the output.
+    """
+
+    policy: Policy
+    max_in_flight: int
+    repeat: bool = True
+    back_off: BackOff = field(default_factory=BackOff)
+    name: str = "output"
+
+
+@dataclass(slots=True)
+class DeliveryState:
+    """What health and the live page say about delivery."""
+
+    last_success: float = 0.0
+    """Unix seconds; 0 before the first."""
+    last_failure: float = 0.0
+    last_error: str = ""
+    paused: bool = False
+    delivered: int = 0
+    in_flight: int = 0
+
+
+@dataclass(slots=True)
+class _Piece:
+    """Messages of a batch that are tried together."""
+
+    indexes: Sequence[int]
+    attempts: int = 0
+    first_attempt: float = 0.0
+    seen_successes: int = -1
+
+
+class OutputLoop:
+    """Drives one output. Belongs to one event loop."""
+
+    def __init__(
+        self,
+        env: Env,
+        buffer: Buffer,
+        chain: Chain,
+        output: Output,
+        batch_chain: Chain,
+        options: OutputOptions,
+    ) -> None:
+        """`chain`: the pipeline's processors; `batch_chain`: those of the batching policy."""
+        self._env = env
+        self._buffer = buffer
+        self._chain = chain
+        self._output = output
+        self._batch_chain = batch_chain
+        self._options = options
+        self.gate = Gate(env.monotonic, env.sleep, env.random)
+        self.state = DeliveryState()
+        metrics = env.metrics
+        created = {
+            mechanism: metrics.counter(
+                "batch_created", "Batches cut, by reason.", mechanism=mechanism
+            )
+            for mechanism in ("count", "size", "period", "check")
+        }
+        cap = options.policy.count or 4096
+        self._batcher = Batcher(
+            options.policy,
+            env.monotonic,
+            capacity=2 * cap,
+            created=lambda mechanism: created[mechanism].add(),
+        )
+        self._sent = metrics.counter("output_sent", "Messages delivered.")
+        self._batch_sent = metrics.counter("output_batch_sent", "Batches delivered.")
+        self._errors = metrics.counter("output_error", "Failed attempts to write.")
+        self._rejected = metrics.counter("output_rejected", "Messages refused for good.")
+        self._latency = metrics.timer("output_latency_ns", "Time for one write.")
+
+    async def run(self) -> None:
+        """Until the buffer is drained, or cancelled (then what is unsettled stays in the buffer)."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._feed(), name="output-feed")
+            for number in range(self._options.max_in_flight):
+                tasks.create_task(self._work(), name=f"output-{number}")
+
+    async def _feed(self) -> None:
+        try:
+            while True:
+                await self._batcher.room()
+                delivery = await self._buffer.read()
+                for one in await through(self._chain, delivery):
+                    self._batcher.add(one)
+        except EndOfInput:
+            self._batcher.close()
+
+    async def _work(self) -> None:
+        while True:
+            try:
+                batch = await self._batcher.take()
+            except EndOfInput:
+                return
+            self.state.in_flight += 1
+            try:
+                for delivery in await through(self._batch_chain, batch):
+                    await self._deliver(delivery)
+            finally:
+                self.state.in_flight -= 1
+
+    async def _deliver(self, delivery: Delivery) -> None:
+        batch = delivery.batch
+        verdicts: dict[int, Exception] = {}
+        pieces = deque([_Piece(range(len(batch)))])
+        while pieces:
+            piece = pieces.popleft()
+            entered = await self.gate.enter()
+            try:
+                await self._write(batch, piece, entered)
+            except Rejected as error:
+                self._refused(batch, piece, error, pieces, verdicts)
+            except BatchFailed as error:
+                self._mixed(batch, piece, error, pieces, verdicts)
+            except Exception as error:  # noqa: BLE001 - whatever it was, the data is still ours
+                self._again(piece, error, pieces, verdicts)
+        delivery.settle(BatchFailed(verdicts) if verdicts else None)
+
+    async def _write(self, batch: Batch, piece: _Piece, entered: Pass) -> None:
+        indexes = piece.indexes
+        whole = len(indexes) == len(batch)
+        messages = batch if whole else [batch[index] for index in indexes]
+        piece.attempts += 1
+        piece.first_attempt = piece.first_attempt or self._env.now()
+        piece.seen_successes = self.gate.successes
+        began = time.perf_counter_ns()
+        try:
+            await self._output.write(messages)
+        except asyncio.CancelledError:
+            self.gate.abandoned(entered)
+            raise
+        except (Rejected, BatchFailed):
+            # An answer about the data: the way to the peer is fine.
+            self._errors.add()
+            self._answered()
+            raise
+        except Paused as error:
+            self._errors.add()
+            self._shout(error)
+            self.gate.failed(entered, _PAUSED)
+            raise
+        except Exception as error:
+            self._errors.add()
+            self._trouble(error)
+            asked = error.retry_after if isinstance(error, Overloaded) else None
+            self.gate.failed(entered, self._options.back_off, asked)
+            raise
+        self._latency.observe(time.perf_counter_ns() - began)
+        self._sent.add(len(messages))
+        self._batch_sent.add()
+        self.state.delivered += len(messages)
+        self.state.last_success = self._env.now()
+        self._answered()
+
+    # ---- verdicts ----------------------------------------------------------------------------
+
+    def _refused(
+        self,
+        batch: Batch,
+        piece: _Piece,
+        error: Rejected,
+        pieces: deque[_Piece],
+        verdicts: dict[int, Exception],
+    ) -> None:
+        """Halve; alone, it is dead. Costs at most 2 log2(n) + 1 writes per bad message."""
+        if len(piece.indexes) > 1:
+            pieces.extendleft(reversed(_halves(piece)))
+            return
+        index = piece.indexes[0]
+        self._rejected.add()
+        verdicts[index] = Undeliverable(
+            DeadLetter(
+                message=batch[index],
+                reason=str(error),
+                response=error.response,
+                attempts=piece.attempts,
+                first_attempt=piece.first_attempt,
+                last_attempt=self._env.now(),
+                output=self._options.name,
+            )
+        )
+
+    def _mixed(
+        self,
+        batch: Batch,
+        piece: _Piece,
+        failed: BatchFailed,
+        pieces: deque[_Piece],
+        verdicts: dict[int, Exception],
+    ) -> None:
+        """The output could tell its messages apart: those not named are delivered."""
+        repeat: list[int] = []
+        last: Exception = failed
+        for at, error in failed.errors.items():
+            index = piece.indexes[at]
+            if isinstance(error, Rejected):
+                alone = _Piece([index], piece.attempts, piece.first_attempt)
+                self._refused(batch, alone, error, pieces, verdicts)
+            else:
+                repeat.append(index)
+                last = error
+        delivered = len(piece.indexes) - len(failed.errors)
+        self._sent.add(delivered)
+        self.state.delivered += delivered
+        if repeat:
+            rest = _Piece(sorted(repeat), piece.attempts, piece.first_attempt)
+            self._trouble(last)
+            asked = last.retry_after if isinstance(last, Overloaded) else None
+            self.gate.failed(Pass(self.gate.generation, probe=False), self._options.back_off, asked)
+            self._again(rest, last, pieces, verdicts)
+
+    def _again(
+        self,
+        piece: _Piece,
+        error: Exception,
+        pieces: deque[_Piece],
+        verdicts: dict[int, Exception],
+    ) -> None:
+        if not self._options.repeat:
+            verdicts.update(dict.fromkeys(piece.indexes, error))
+            return
+        # Others got through between two failures of this one: the fault is in it, not on the way.
+        # Smaller pieces find where, and lose less to an answer that never comes.
+        its_own = (
+            piece.attempts > 1
+            and not isinstance(error, Paused)
+            and self.gate.successes > piece.seen_successes
+        )
+        if its_own and len(piece.indexes) > 1:
+            pieces.extend(_halves(piece))
+        else:
+            pieces.append(piece)
+
+    # ---- saying so ---------------------------------------------------------------------------
+
+    def _answered(self) -> None:
+        if not self.gate.is_open:
+            self._env.log.info(
+                "delivery recovered", failed_attempts=self.gate.attempts, paused=self.state.paused
+            )
+        self.state.paused = False
+        self.gate.succeeded()
+
+    def _trouble(self, error: Exception) -> None:
+        self.state.last_failure = self._env.now()
+        self.state.last_error = str(error)
+        if self.gate.is_open:
+            kind = "connection lost" if isinstance(error, Disconnected) else "delivery failed"
+            self._env.log.warning(f"{kind}, backing off", error=str(error))
+
+    def _shout(self, error: Paused) -> None:
+        self.state.last_failure = self._env.now()
+        self.state.last_error = str(error)
+        if not self.state.paused:
+            self.state.paused = True
+            self._env.log.error(
+                "delivery paused: we are refused, nothing is lost", error=str(error)
+            )
+
+
+def _halves(piece: _Piece) -> list[_Piece]:
+    middle = len(piece.indexes) // 2
+    return [
+        _Piece(part, piece.attempts, piece.first_attempt)
+        for part in (piece.indexes[:middle], piece.indexes[middle:])
+    ]

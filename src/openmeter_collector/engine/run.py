@@ -1,0 +1,178 @@
+"""One running pipeline: what is opened in which order, and how it ends.
+
+Started from the end to the beginning (output, buffer, input), so that nothing is taken before it can
+be kept; stopped from the beginning to the end, so that each part can hand on what it has:
+
+    stop ──> input stops taking, its requests under way are answered
+         ──> the buffer gives out what it holds, the output delivers, for `shutdown_timeout` at most
+         ──> what is left stays in the buffer and is said
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+
+from openmeter_collector.component.buffer import Buffer
+from openmeter_collector.component.node import Node
+from openmeter_collector.config.model import Config
+from openmeter_collector.engine.child_output import policy_of
+from openmeter_collector.engine.environment import ComponentEnv, Resources, Surroundings
+from openmeter_collector.engine.input_loop import BufferIntake
+from openmeter_collector.engine.lives import ReopeningOutput, keep_input_running
+from openmeter_collector.engine.output_loop import OutputLoop, OutputOptions
+from openmeter_collector.engine.status import Connection, PipelineStatus
+from openmeter_collector.errors import CollectorError, ConfigError, StorageError
+
+
+@dataclass(slots=True)
+class Control:
+    """How a pipeline is told to stop, and how it tells that it has begun."""
+
+    stop: asyncio.Event = field(default_factory=asyncio.Event)
+    started: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """What a pipeline left behind."""
+
+    delivered: int
+    left_events: int
+    left_bytes: int
+    dead_letters: int
+    timed_out: bool
+
+
+class Pipeline:
+    """A configuration, ready to run once. A value: several can run in one process."""
+
+    def __init__(self, config: Config, surroundings: Surroundings) -> None:
+        """Take a decoded config with `input`, `buffer` and `output` filled in."""
+        assert config.input is not None
+        assert config.buffer is not None
+        assert config.output is not None
+        self._config = config
+        self._input: Node = config.input
+        self._buffer: Node = config.buffer
+        self._output: Node = config.output
+        self._surroundings = surroundings
+        self._resources = Resources()
+        self.status = PipelineStatus(
+            input=Connection(self._input.label, self._input.path),
+            output=Connection(self._output.label, self._output.path),
+        )
+
+    async def run(self, control: Control) -> Ended:
+        """Run until the input ends or `control.stop` is set.
+
+        Raises:
+            ConfigError: a component cannot be opened as it is configured.
+            StorageError: the buffer cannot be opened.
+        """
+        async with AsyncExitStack() as stack:
+            await self._open_resources(stack)
+            loop = await self._open_delivery(stack)
+            return await self._run(control, stack, *loop)
+
+    def _env(self, node: Node) -> ComponentEnv:
+        return ComponentEnv(self._surroundings, self._resources, node)
+
+    async def _open_resources(self, stack: AsyncExitStack) -> None:
+        for node in self._config.rate_limit_resources:
+            self._resources.rate_limits[node.label] = await stack.enter_async_context(
+                node.config.open(self._env(node))
+            )
+        for node in self._config.cache_resources:
+            self._resources.caches[node.label] = await stack.enter_async_context(
+                node.config.open(self._env(node))
+            )
+
+    async def _open_delivery(self, stack: AsyncExitStack) -> tuple[Buffer, OutputLoop]:
+        output_env = self._env(self._output)
+        output = ReopeningOutput(output_env, self.status.output)
+        stack.push_async_callback(output.close)
+        await output.start()
+        buffer = await stack.enter_async_context(output_env.buffer(self._buffer))
+        chain = await stack.enter_async_context(
+            output_env.processors([*self._config.pipeline.processors, *self._output.processors])
+        )
+        config = self._output.config
+        batching = getattr(config, "batching", None)
+        batch_chain = await stack.enter_async_context(
+            output_env.processors(batching.processors if batching is not None else ())
+        )
+        options = OutputOptions(
+            policy=policy_of(config),
+            max_in_flight=max(1, int(getattr(config, "max_in_flight", 64))),
+            repeat=self._buffer.name != "none",
+            name=self._output.display(),
+        )
+        loop = OutputLoop(output_env, buffer, chain, output, batch_chain, options)
+        self.status.buffer = buffer.status
+        self.status.delivery = loop.state
+        return buffer, loop
+
+    async def _run(
+        self, control: Control, stack: AsyncExitStack, buffer: Buffer, loop: OutputLoop
+    ) -> Ended:
+        input_env = self._env(self._input)
+        chain = await stack.enter_async_context(input_env.processors(self._input.processors))
+        async with _tasks() as tasks:
+            intake = BufferIntake(input_env, chain, buffer, tasks)
+            delivering = tasks.create_task(loop.run(), name="deliver")
+            taking = tasks.create_task(
+                keep_input_running(input_env, intake, self.status.input), name="take"
+            )
+            stopping = tasks.create_task(control.stop.wait(), name="stop")
+            control.started.set()
+            await asyncio.wait({delivering, taking, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            self.status.stopping = True
+            if not taking.done():
+                taking.cancel()
+                await asyncio.wait({taking})
+            buffer.drain()
+            timed_out = await self._drain(delivering, stopping)
+            stopping.cancel()
+        left = buffer.status()
+        return Ended(
+            delivered=loop.state.delivered,
+            left_events=left.events,
+            left_bytes=left.size_bytes,
+            dead_letters=left.dead_letters,
+            timed_out=timed_out,
+        )
+
+    async def _drain(self, delivering: asyncio.Task[None], stopping: asyncio.Task[object]) -> bool:
+        """Deliver what is left: at leisure after the input's own end, in haste once told to stop."""
+        await asyncio.wait({delivering, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        if not delivering.done():
+            await asyncio.wait({delivering}, timeout=float(self._config.shutdown_timeout))
+        if delivering.done():
+            return False
+        delivering.cancel()
+        await asyncio.wait({delivering})
+        return True
+
+
+@asynccontextmanager
+async def _tasks() -> AsyncIterator[asyncio.TaskGroup]:
+    """A task group that raises the one reason itself when there is one that people understand."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            yield group
+    except BaseExceptionGroup as errors:
+        for kind in (ConfigError, StorageError, CollectorError):
+            matching = errors.subgroup(kind)
+            if matching is not None:
+                raise _leaf(matching) from errors
+        raise
+
+
+def _leaf(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    error: BaseException = group
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error

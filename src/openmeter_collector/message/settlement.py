@@ -1,0 +1,151 @@
+"""How an acknowledgement finds its way back through splits, merges and processors.
+
+Pure: no I/O, no clock, no await. Everything here turns deliveries into other deliveries so that
+
+- the original is settled exactly once, after all its descendants were;
+- it is settled with None only if every message of it was dealt with;
+- a failure names exactly the messages that must be dealt with again, as far as that can be known:
+  what cannot be traced to one message speaks for all of them, so nothing is lost by ignorance;
+- when descendants of one message fare differently, the one that asks for repetition is heard: the
+  final verdict on its sibling comes again, a message that was not repeated would not;
+- a message that a processor left out was dealt with (a rule somebody wrote).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
+
+from openmeter_collector.errors import BatchFailed, Final
+from openmeter_collector.message import Batch, Delivery, Message, by_index
+
+
+class _Join:
+    """Settles a delivery when all that was made of it was settled."""
+
+    __slots__ = ("_delivery", "_errors", "_left")
+
+    def __init__(self, delivery: Delivery, units: int) -> None:
+        self._delivery = delivery
+        self._left = units
+        self._errors: dict[int, Exception] = {}
+
+    def part_done(self, errors: Mapping[int, Exception], units: int = 1) -> None:
+        """A part came back; `errors` by index in the joined delivery's batch."""
+        for index, error in errors.items():
+            _note(self._errors, index, error)
+        self._left -= units
+        if self._left == 0:
+            self._delivery.settle(BatchFailed(self._errors) if self._errors else None)
+
+
+class Carver:
+    """Cuts a delivery into pieces of whatever size is wanted next, in order."""
+
+    __slots__ = ("_at", "_delivery", "_join")
+
+    def __init__(self, delivery: Delivery) -> None:
+        self._delivery = delivery
+        self._at = 0
+        self._join = _Join(delivery, len(delivery.batch))
+
+    @property
+    def left(self) -> int:
+        """Messages that have not been cut off yet."""
+        return len(self._delivery.batch) - self._at
+
+    def upcoming(self) -> Iterator[Message]:
+        """The messages that have not been cut off yet, in order."""
+        return islice(self._delivery.batch, self._at, None)
+
+    def take(self, count: int) -> Delivery:
+        """Cut off the next `count` messages (all that are left, when they are fewer)."""
+        start = self._at
+        if start == 0 and count >= len(self._delivery.batch):
+            self._at = len(self._delivery.batch)
+            return self._delivery
+        batch = self._delivery.batch[start : start + count]
+        self._at += len(batch)
+        join = self._join
+
+        def settle(failure: Exception | None) -> None:
+            verdicts = by_index(failure, len(batch))
+            join.part_done({start + at: error for at, error in verdicts.items()}, len(batch))
+
+        return Delivery(batch, settle)
+
+
+def split(delivery: Delivery, size: int) -> list[Delivery]:
+    """Cut into deliveries of at most `size` messages, in order."""
+    carver = Carver(delivery)
+    parts = []
+    while carver.left:
+        parts.append(carver.take(size))
+    return parts
+
+
+def merge(deliveries: Sequence[Delivery]) -> Delivery:
+    """Put several together; each is told about its own messages."""
+    if len(deliveries) == 1:
+        return deliveries[0]
+    batch = [message for delivery in deliveries for message in delivery.batch]
+
+    def settle(failure: Exception | None) -> None:
+        if failure is None:
+            for delivery in deliveries:
+                delivery.settle(None)
+            return
+        errors = by_index(failure, len(batch))
+        start = 0
+        for delivery in deliveries:
+            end = start + len(delivery.batch)
+            own = {index - start: error for index, error in errors.items() if start <= index < end}
+            delivery.settle(BatchFailed(own) if own else None)
+            start = end
+
+    return Delivery(batch, settle)
+
+
+def entering(batch: Batch) -> Batch:
+    """Number the messages, before processors run, so that `derived` can trace their results."""
+    return [message.at(index) for index, message in enumerate(batch)]
+
+
+def derived(delivery: Delivery, results: Sequence[Batch]) -> list[Delivery]:
+    """The deliveries that processors made of one whose batch was numbered by `entering`.
+
+    No result at all means that rules dropped every message: the delivery is settled at once.
+    """
+    results = [batch for batch in results if batch]
+    if not results:
+        delivery.settle(None)
+        return []
+    join = _Join(delivery, len(results))
+    return [_result(join, batch, len(delivery.batch)) for batch in results]
+
+
+def _result(join: _Join, batch: Batch, entered: int) -> Delivery:
+    def settle(failure: Exception | None) -> None:
+        errors: dict[int, Exception] = {}
+        for index, error in by_index(failure, len(batch)).items():
+            for origin in _origins(batch[index].origin, entered):
+                _note(errors, origin, error)
+        join.part_done(errors)
+
+    return Delivery(batch, settle)
+
+
+def _note(errors: dict[int, Exception], index: int, error: Exception) -> None:
+    """Put down what happened to a message, beside what is known about it already."""
+    known = errors.get(index)
+    if known is None or known is error:
+        errors[index] = error
+    elif isinstance(known, Final):
+        errors[index] = known.joined(error) if isinstance(error, Final) else error
+
+
+def _origins(origin: int | tuple[int, ...], entered: int) -> Sequence[int]:
+    if isinstance(origin, tuple):
+        known = [one for one in origin if 0 <= one < entered]
+        return known if known and len(known) == len(origin) else range(entered)
+    return (origin,) if 0 <= origin < entered else range(entered)

@@ -1,0 +1,278 @@
+"""What is true after a crash, and what to do when the file is not what it should be.
+
+| what is found                         | what happens                                                |
+|---------------------------------------|-------------------------------------------------------------|
+| nothing                               | a new journal                                               |
+| a log with commits not yet copied     | SQLite replays it: every commit whose fsync returned is in  |
+| a torn last commit in the log         | SQLite drops it: it was never acknowledged                  |
+| not a database, or damaged            | set aside, salvaged frame by frame into a new journal       |
+| another program's or a newer database | refused: nothing of it is touched                           |
+| one frame whose checksum is wrong     | left in the file, counted, reported; the others are read    |
+| damage that shows only while in use   | noted beside the file; set aside at the next start          |
+
+The collector always starts on damage, and says what it found: usage that could be read is worth more
+than a process that waits for a person.
+
+A kill at any moment of a salvage leaves either the damaged file in its place, and it is done again,
+or the finished new one: it is made beside, and moved into its place when it is on the disk.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import apsw
+
+from openmeter_collector.errors import StorageError
+from openmeter_collector.storage.frame import decode_frame
+from openmeter_collector.storage.reader import next_readable
+from openmeter_collector.storage.schema import Durability, fsync_folder, open_connection
+
+_SIDE_FILES: Final = ("-wal", "-shm")
+_COPY_AT_ONCE: Final = 64
+_COPY_LETTER: Final = "INSERT OR IGNORE INTO dead_letters VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?)"
+
+
+@dataclass(slots=True)
+class SetAside:
+    """What was found damaged and what could be saved.
+
+    Attributes:
+        lost_frames: frames, or stretches of them, that could not be read.
+    """
+
+    path: Path
+    reason: str
+    frames: int = 0
+    events: int = 0
+    lost_frames: int = 0
+    dead_letters: int = 0
+    checkpoints: int = 0
+
+
+@dataclass(slots=True)
+class Opened:
+    """The journal as it is at the start."""
+
+    last_id: int = 0
+    last_letter_id: int = 0
+    events: int = 0
+    size: int = 0
+    frames: int = 0
+    oldest_ms: int = 0
+    dead_letters: int = 0
+    checkpoints: dict[str, bytes] = field(default_factory=dict)
+    report: SetAside | None = None
+
+
+def open_or_set_aside(path: Path, durability: Durability) -> Opened:
+    """Make sure a usable journal is at `path` and say what it holds.
+
+    Raises:
+        StorageError: the file cannot be used and must not be touched.
+    """
+    _finish_salvage(path)
+    reason = _noted_damage(path)
+    if reason is None:
+        try:
+            return _look(path, durability)
+        except (apsw.NotADBError, apsw.CorruptError) as error:
+            reason = str(error)
+    report = _set_aside(path, reason)
+    opened = _look(path, durability)
+    opened.report = report
+    return opened
+
+
+def mark_damaged(path: Path, reason: str) -> None:
+    """Note that the file broke while it was in use, for the next start to see."""
+    try:
+        _note(path).write_text(reason)
+    except OSError:
+        # The disk takes nothing any more. What is broken will be met again, and noted then.
+        return
+
+
+def _note(path: Path) -> Path:
+    return path.with_name(path.name + ".damage")
+
+
+def _noted_damage(path: Path) -> str | None:
+    try:
+        return _note(path).read_text(errors="replace") or "it was damaged while in use"
+    except FileNotFoundError:
+        pass
+    # SQLite deletes the log of a database that has no content. Ours always has some.
+    wal = path.with_name(path.name + "-wal")
+    if wal.exists() and wal.stat().st_size and not (path.exists() and path.stat().st_size):
+        return "its log is there, but the file itself is empty or gone"
+    return None
+
+
+def _look(path: Path, durability: Durability) -> Opened:
+    connection = open_connection(path, durability)
+    try:
+        opened = Opened()
+        # Reads the first page of each row only, never the payloads behind it.
+        row = connection.execute(
+            "SELECT coalesce(max(id), 0), coalesce(sum(events), 0), coalesce(sum(size), 0), "
+            "count(*), coalesce(min(received_ms), 0) FROM frames"
+        ).get
+        opened.last_id, opened.events, opened.size, opened.frames, opened.oldest_ms = row
+        opened.dead_letters = connection.execute("SELECT count(*) FROM dead_letters").get
+        # A number that was given to a letter is never given again, even when it was deleted.
+        opened.last_letter_id = connection.execute(
+            "SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = 'dead_letters'"
+        ).get
+        for key, value in connection.execute("SELECT key, value FROM checkpoints"):
+            opened.checkpoints[str(key)] = bytes(value)
+        opened.events -= _already_done(connection)
+    finally:
+        connection.close()
+    return opened
+
+
+def _already_done(connection: apsw.Connection) -> int:
+    rows = connection.execute("SELECT done FROM frames WHERE done IS NOT NULL")
+    return sum(bytes(done).count(1) for (done,) in rows)
+
+
+# ---- setting aside ------------------------------------------------------------------------------
+
+
+def _set_aside(path: Path, reason: str) -> SetAside:
+    """Save what can be read into a new journal, keep the damaged file beside it."""
+    fresh = _fresh(path)
+    _remove(fresh)
+    report = SetAside(_unused_name(path), reason)
+    target = open_connection(fresh, "durable")
+    try:
+        _salvage(path, target, report)
+        target.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
+    finally:
+        target.close()
+    # The database goes last: while it is in its place, all of this is done again.
+    for side in (*_SIDE_FILES, ""):
+        source = path.with_name(path.name + side)
+        if source.exists():
+            source.rename(report.path.with_name(report.path.name + side))
+    fsync_folder(path.parent)
+    _finish_salvage(path)
+    return report
+
+
+def _finish_salvage(path: Path) -> None:
+    """Put a finished new journal into the place that the damaged one has left."""
+    fresh = _fresh(path)
+    if fresh.exists() and not path.exists():
+        for side in _SIDE_FILES:
+            # Empty: everything was copied into the database before the old one was moved.
+            fresh.with_name(fresh.name + side).unlink(missing_ok=True)
+        fresh.rename(path)
+        fsync_folder(path.parent)
+        _note(path).unlink(missing_ok=True)
+
+
+def _fresh(path: Path) -> Path:
+    return path.with_name(path.name + ".salvaged")
+
+
+def _remove(path: Path) -> None:
+    for side in ("", *_SIDE_FILES):
+        path.with_name(path.name + side).unlink(missing_ok=True)
+
+
+def _unused_name(path: Path) -> Path:
+    stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
+    aside = path.with_name(f"{path.name}.damaged-{stamp}")
+    number = 1
+    while any(aside.with_name(aside.name + side).exists() for side in ("", *_SIDE_FILES)):
+        number += 1
+        aside = path.with_name(f"{path.name}.damaged-{stamp}-{number}")
+    return aside
+
+
+def _salvage(path: Path, target: apsw.Connection, report: SetAside) -> None:
+    """Copy every row that can be read, and every frame whose checksum holds."""
+    try:
+        source = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)
+    except apsw.Error:
+        return
+    try:
+        for rows in _in_groups(_frames(source, report)):
+            with target:
+                target.executemany("INSERT OR IGNORE INTO frames VALUES (?,?,?,?,?,?)", rows)
+            report.frames += len(rows)
+            report.events += sum(row[2] for row in rows)
+        for rows in _in_groups(_rows(source, "SELECT key, value FROM checkpoints")):
+            with target:
+                target.executemany("INSERT OR IGNORE INTO checkpoints VALUES (?,?)", rows)
+            report.checkpoints += len(rows)
+        for rows in _in_groups(_rows(source, "SELECT * FROM dead_letters ORDER BY id")):
+            with target:
+                target.executemany(_COPY_LETTER, rows)
+            report.dead_letters += len(rows)
+    finally:
+        source.close(True)
+
+
+def _frames(source: apsw.Connection, report: SetAside) -> Iterator[tuple[Any, ...]]:
+    after = 0
+    while True:
+        try:
+            row = source.execute(
+                "SELECT id, received_ms, events, size, done, payload FROM frames "
+                "WHERE id > ? ORDER BY id LIMIT 1",
+                (after,),
+            ).get
+        except apsw.CorruptError:
+            report.lost_frames += 1
+            after = _past(source, after)
+            continue
+        except apsw.Error:
+            # Not a database at all, or a disk that does not read.
+            report.lost_frames += 1
+            return
+        if row is None:
+            return
+        after = int(row[0])
+        try:
+            decode_frame(bytes(row[5]))
+        except StorageError:
+            report.lost_frames += 1
+            continue
+        yield tuple(row)
+
+
+def _past(source: apsw.Connection, after: int) -> int:
+    """Past the row that cannot be read, or past the page that leads to it."""
+    try:
+        found = source.execute(
+            "SELECT id FROM frames WHERE id > ? ORDER BY id LIMIT 1", (after,)
+        ).get
+    except apsw.CorruptError:
+        return next_readable(source, after)
+    return after + 1 if found is None else int(found)
+
+
+def _rows(source: apsw.Connection, query: str) -> Iterator[tuple[Any, ...]]:
+    try:
+        yield from source.execute(query)
+    except apsw.Error:
+        # What stands behind a broken page here stays in the file that was set aside.
+        return
+
+
+def _in_groups(rows: Iterator[tuple[Any, ...]]) -> Iterator[list[tuple[Any, ...]]]:
+    group: list[tuple[Any, ...]] = []
+    for row in rows:
+        group.append(row)
+        if len(group) >= _COPY_AT_ONCE:
+            yield group
+            group = []
+    if group:
+        yield group
