@@ -34,7 +34,6 @@ from openmeter_collector.bloblang import (  # noqa: E402
 )
 from openmeter_collector.values import json as value_json  # noqa: E402
 from openmeter_collector.values.kinds import is_number  # noqa: E402
-from openmeter_collector.values.timestamp import Timestamp  # noqa: E402
 
 
 class ComponentError(Exception):
@@ -138,7 +137,9 @@ def judge(item, case, compiled):
     if "batch" in case:
         batch = [
             SimpleDocument(
-                base64.b64decode(one["content_b64"]) if "content_b64" in one else one.get("content", "").encode(),
+                base64.b64decode(one["content_b64"])
+                if "content_b64" in one
+                else one.get("content", "").encode(),
                 given_meta(one.get("meta") or one.get("metadata")),
                 error_of(one.get("error")),
             )
@@ -201,9 +202,7 @@ def reason(found, error):
 def outcome(item, cases):
     """Yields (agrees, case, found, reason) for an item."""
     files = item.get("files") or {}
-    services = Services(
-        env=item.get("env") or dict(os.environ), read=reader(files), folder="/work"
-    )
+    services = Services(env=item.get("env") or dict(os.environ), read=reader(files), folder="/work")
     compiled, error = parse_answer(item, services)
     wanted = item.get("parse_error")
     if wanted is not None or error is not None:
@@ -248,7 +247,10 @@ def main():
         missing = collections.Counter()
         shown = 0
         for item in items:
-            if skipped(item) or (options.group and options.group not in (item.get("group"), item.get("kind"), item["name"])):
+            if skipped(item) or (
+                options.group
+                and options.group not in (item.get("group"), item.get("kind"), item["name"])
+            ):
                 continue
             cases = item["cases"] if name == "examples.json" else [item]
             if name == "matrix.json" and "parse_error" in item:
@@ -268,14 +270,33 @@ def main():
                 if (why and not options.all) or shown >= options.limit:
                     continue
                 shown += 1
-                wanted = item.get("parse_error") or (case and {k: v for k, v in case.items() if k in ("error", "output", "output_b64", "deleted", "meta", "message_after_error")})
-                print(f"--- {name} {item['name']} {item.get('mode') or ''} {item.get('id', '')} {why}")
+                wanted = item.get("parse_error") or (
+                    case
+                    and {
+                        k: v
+                        for k, v in case.items()
+                        if k
+                        in (
+                            "error",
+                            "output",
+                            "output_b64",
+                            "deleted",
+                            "meta",
+                            "message_after_error",
+                        )
+                    }
+                )
+                print(
+                    f"--- {name} {item['name']} {item.get('mode') or ''} {item.get('id', '')} {why}"
+                )
                 print(item["mapping"])
                 if case:
                     print("  given ", str(case.get("input", case.get("batch")))[:300])
                 print("  wanted", str(wanted)[:600])
                 print("  found ", str(found)[:600])
-        print(f"{name}: {agreed} of {total} agree ({100 * agreed / max(total, 1):.2f} %), {meant} differ on purpose")
+        print(
+            f"{name}: {agreed} of {total} agree ({100 * agreed / max(total, 1):.2f} %), {meant} differ on purpose"
+        )
         if missing:
             print("  missing:", dict(missing))
     return 0
