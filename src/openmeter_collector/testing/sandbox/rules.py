@@ -132,7 +132,7 @@ def _is_usual(event: Event) -> bool:
         if _PLAIN_SOURCE.fullmatch(event.source) is None or len(_checked_sources) > 10_000:
             return False
         _checked_sources.add(event.source)
-    return event.dataschema is None
+    return True
 
 
 def _is_time(text: str) -> bool:
