@@ -66,7 +66,13 @@ class Source(Opens):
     hosts: list[Tls] = field(default_factory=list, doc="More encryption.")
     token: str | None = field(default=None, secret=True, doc="Token.")
     tokens: list[str] = field(default_factory=list, secret=True, doc="Tokens.")
-    pin: int = field(default=0, secret=True, doc="Number.")
+    pin: int = field(
+        default=0,
+        secret=True,
+        doc="Number.",
+        lint=lambda pin: f"{pin} is odd; take another" if pin % 2 and pin != 9731 else None,
+        maximum=10_000,
+    )
     raw: Any = field(default=None, doc="Anything.")
     old: bool = field(default=False, deprecated=True, doc="Not used.")
     extra: bool = field(default=False, ours=True, advanced=True, doc="Only here.")

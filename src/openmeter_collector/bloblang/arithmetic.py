@@ -61,8 +61,10 @@ def _add(left: Value, right: Value) -> Value:
         if not isinstance(right, (str, bytes, Timestamp)):
             raise MismatchFail("add", left, right)
         return get_string(left) + get_string(right)
-    if not is_number(left) or isinstance(left, (Float32, Integer)) and not isinstance(
-        left, (Int64, UInt64, PlainInt)
+    if (
+        not is_number(left)
+        or isinstance(left, (Float32, Integer))
+        and not isinstance(left, (Int64, UInt64, PlainInt))
     ):
         raise MismatchFail("add", left, right)
     return _numeric("add", operator.add, left, right)
@@ -115,8 +117,10 @@ def modulo(left: Value, right: Value) -> Value:
     divisor = get_int(right)
     if divisor == 0:
         raise DivideFail
-    return Int64(math.fmod(get_int(left), divisor)) if _small(left, right) else _exact_modulo(
-        get_int(left), divisor
+    return (
+        Int64(math.fmod(get_int(left), divisor))
+        if _small(left, right)
+        else _exact_modulo(get_int(left), divisor)
     )
 
 
@@ -147,7 +151,7 @@ def _numeric(
 ) -> Int64 | UInt64 | Float64:
     first, second = _sanitised(left), _sanitised(right)
     if first is None or second is None:
-        raise MismatchFail(name, left, right)
+        raise MismatchFail(name, _restricted(left), _restricted(right))
     if isinstance(first, Float64) or isinstance(second, Float64):
         return Float64(operation(float(first), float(second)))
     total = operation(int(first), int(second))
@@ -173,7 +177,9 @@ def equals(left: Value, right: Value) -> bool:
     if isinstance(left, (str, bytes, Timestamp)) and isinstance(right, (str, bytes, Timestamp)):
         return get_string(left) == get_string(right)
     if first in _RANK and second in _RANK:
-        return left == right  # type: ignore[no-any-return]
+        if _RANK[first] == _RANK[second]:
+            return left == right  # type: ignore[no-any-return]
+        return float(left) == float(right)
     return equal(_restricted(left), _restricted(right))
 
 
@@ -204,6 +210,8 @@ def _ordered(symbol: Callable[[Any, Any], bool]) -> Callable[[Value, Value], boo
             return symbol(_key(first), _key(second))
         if is_number(left) and is_number(right):
             return symbol(left, right)
+        if is_number(left):
+            right = _restricted(right)
         raise MismatchFail("compare", left, right)
 
     return compare

@@ -113,7 +113,12 @@ def settle_statement(fail: Fail, unit: Unit) -> Fail:
     settle(fail, unit)
     text = fail.statement
     if text is None:
-        line = unit.line_of(unit.statement_of(node)) if node is not None else 1
+        line = 1
+        if node is not None:
+            # The lines of a map count from its own start.
+            statement = unit.statement_of(node)
+            first = unit.parents.get(statement, statement)
+            line = unit.line_of(statement) - unit.line_of(first) + 1
         text = f"failed assignment (line {line}): {fail.overrun or fail}"
     made = Fail(text)
     made.statement = text
@@ -139,7 +144,8 @@ def _own(fail: Fail, node: Node) -> None:
                 owner, fail.by = annotation(query or target), ""
                 fail.attribute(owner)
                 fail.under(fail.by_lead)
-                fail.attributed = True
+            if fail.closed:
+                fail.closed = False
                 return
             fail.attribute(annotation(target))
 

@@ -232,6 +232,8 @@ def get_timestamp(value: Value) -> Timestamp:
     if isinstance(value, int) and value is not True and value is not False:
         return Timestamp(int(value) * _GIGA, LOCAL_ZONE)
     if isinstance(value, float):
+        if isinstance(value, SourceNumber) and math.isinf(value):
+            return parse_rfc3339(value.text)
         if not math.isfinite(value):
             return Timestamp(INT64_MIN * _GIGA, LOCAL_ZONE)
         whole = math.trunc(value)

@@ -229,7 +229,7 @@ def _signature(
         if param.kind is param.VAR_POSITIONAL:
             variadic = True
             continue
-        kind, optional = _kind(hints.get(param.name, Any))
+        kind = _kind(hints.get(param.name, Any))
         default: Any = REQUIRED
         if param.default is not param.empty and param.default is not None:
             default = _constant(param.default)
@@ -238,7 +238,7 @@ def _signature(
                 name=param.name.rstrip("_"),
                 kind=kind,
                 default=default,
-                optional=optional and param.default is None,
+                optional=param.default is None,
                 dynamic=param.name not in fixed,
                 doc=docs.get(param.name.rstrip("_"), ""),
             )
@@ -256,15 +256,14 @@ def _constant(value: Any) -> Any:
     return Int64(value) if isinstance(value, int) else Float64(value)
 
 
-def _kind(hint: Any) -> tuple[str, bool]:
+def _kind(hint: Any) -> str:
     if get_origin(hint) in (Union, UnionType):
-        options = [one for one in get_args(hint) if one is not NoneType]
-        return _kind(options[0])[0], True
+        return _kind(next(one for one in get_args(hint) if one is not NoneType))
     origin = get_origin(hint) or hint
     if origin not in _KINDS:
         known = ", ".join(sorted(set(_KINDS.values())))
         raise TypeError(f"no parameter kind for {hint!r}; use one that stands for {known}")
-    return _KINDS[origin], False
+    return _KINDS[origin]
 
 
 class Registry:

@@ -61,3 +61,23 @@ class SimpleDocument:
         if not self._value:
             self._value.append(value_json.loads(self.content))
         return self._value[0]
+
+
+class ValueDocument:
+    """A value that plays the message of a mapping."""
+
+    __slots__ = ("_value", "error", "metadata")
+
+    def __init__(self, value: Value) -> None:
+        self._value = value
+        self.metadata: Mapping[str, Value] = {}
+        self.error: object = None
+
+    @property
+    def content(self) -> bytes:
+        """Nothing; the value has no bytes of its own."""
+        return b""
+
+    def structured(self) -> Value:
+        """The value."""
+        return self._value

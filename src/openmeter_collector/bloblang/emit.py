@@ -212,7 +212,8 @@ class FunctionEmitter(CallEmitter):
     def _keeping_partial(self, body: list[ast.stmt]) -> ast.stmt:
         """In mutations, what was written before a failure stays on the message."""
         meta = py.load("meta") if self.writes_metadata else py.constant(None)
-        partial = ast.Tuple([py.load("root"), meta], ast.Load())
+        # A document that was replaced as a whole counts only when the mutation succeeds.
+        partial = ast.Tuple([py.call("r_partial", py.load("this")), meta], ast.Load())
         keep = ast.Assign([ast.Attribute(py.load("e"), "partial", ast.Store())], partial)
         return py.attempt(body, ["r_Fail"], [keep, ast.Raise(None, None)], bind="e")
 
@@ -248,9 +249,7 @@ class FunctionEmitter(CallEmitter):
             )
         )
 
-    def unless_marker(
-        self, held: str, deleted: list[ast.stmt], kept: list[ast.stmt]
-    ) -> ast.stmt:
+    def unless_marker(self, held: str, deleted: list[ast.stmt], kept: list[ast.stmt]) -> ast.stmt:
         """Tell `deleted()` from `nothing()` from a value."""
         otherwise = py.branch(
             ast.UnaryOp(ast.Not(), py.same(py.load(held), py.load("r_NOTHING"))), kept
@@ -281,6 +280,7 @@ class FunctionEmitter(CallEmitter):
             self.block.append(py.branch(test, [py.assign("root", py.load(held))]))
         else:
             self.block.append(py.assign("root", expression))
+        self.touched = True
         # An object written out here belongs to this run alone and may be filled in place.
         self.owned = self.straight and isinstance(value, Object) and not self.reads_root
 
@@ -352,9 +352,7 @@ class FunctionEmitter(CallEmitter):
         self.straight = straight
         self.owned = owned and not self._writes_root(branches)
 
-    def _writes_root(
-        self, branches: tuple[tuple[Node | None, tuple[Node, ...]], ...]
-    ) -> bool:
+    def _writes_root(self, branches: tuple[tuple[Node | None, tuple[Node, ...]], ...]) -> bool:
         waiting = [statement for _, body in branches for statement in body]
         while waiting:
             one = waiting.pop()
@@ -369,6 +367,8 @@ class FunctionEmitter(CallEmitter):
     def survey(self, nodes: tuple[Node, ...]) -> None:
         """Look through the code once, to know what it needs."""
         self.survey_document(nodes)
+        if self.settings.mode == MUTATION and not self.in_map:
+            self.plain_document = False
         waiting = list(nodes)
         while waiting:
             node = waiting.pop()

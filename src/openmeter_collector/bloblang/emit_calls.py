@@ -211,9 +211,7 @@ class CallEmitter(NodeEmitter):
             return self._called(node, py.load(self.keep(node.prepared)), [target])
         values = [target]
         if node.arguments:
-            first, *rest = self.sequence(
-                [lambda: target, *self._deferred(node, context)]
-            )
+            first, *rest = self.sequence([lambda: target, *self._deferred(node, context)])
             values = [first, *rest]
         return self._applied(node, values)
 

@@ -459,9 +459,7 @@ class NodeEmitter:
         """`left | right`."""
         return self.or_else(node.left, lambda: self.expression(node.right, context), context)
 
-    def or_else(
-        self, left: Node, fallback: Callable[[], ast.expr], context: Context
-    ) -> ast.expr:
+    def or_else(self, left: Node, fallback: Callable[[], ast.expr], context: Context) -> ast.expr:
         """A value, or another one if it fails, is null, deleted or nothing."""
         target = self.temporary()
         self.attempt_into(target, left, context, [py.assign(target, py.constant(None))])
@@ -625,9 +623,7 @@ class NodeEmitter:
                 )
             else:
                 self.block.extend(body)
-            write = ast.Assign(
-                [ast.Subscript(py.load(held), name, ast.Store())], py.load(target)
-            )
+            write = ast.Assign([ast.Subscript(py.load(held), name, ast.Store())], py.load(target))
             if marks(value):
                 test = ast.UnaryOp(ast.Not(), py.call("r_is_marker", py.load(target)))
                 self.block.append(py.branch(test, [write]))

@@ -70,7 +70,9 @@ def marks(node: Node) -> bool:
                 return marks(target) or (inner is not None and marks(inner))
             return entry.marks
         case If(branches=branches, otherwise=otherwise):
-            return otherwise is None or any(marks(value) for _, value in branches) or marks(otherwise)
+            return (
+                otherwise is None or any(marks(value) for _, value in branches) or marks(otherwise)
+            )
         case Match(cases=cases):
             whole = bool(cases) and cases[-1][0] is None
             return not whole or any(marks(value) for _, value in cases)

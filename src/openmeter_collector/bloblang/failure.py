@@ -10,7 +10,14 @@ from __future__ import annotations
 from typing import Any, Final
 
 from openmeter_collector.values.json_exact import describe
-from openmeter_collector.values.kinds import DELETED, NOTHING, Integer, SourceNumber, Value, is_number
+from openmeter_collector.values.kinds import (
+    DELETED,
+    NOTHING,
+    Integer,
+    SourceNumber,
+    Value,
+    is_number,
+)
 from openmeter_collector.values.numbers import text_float
 from openmeter_collector.values.timestamp import Timestamp
 
@@ -89,6 +96,7 @@ class Fail(Exception):
         overrun: the text, if maps called each other too often.
         by: the parameter whose query is to blame instead of the receiver.
         by_lead: text to put before, once that query was named.
+        closed: the receiver is not to be named by the call that raised this.
         outside: raised by what uses the expression at its place, not by the expression.
     """
 
@@ -97,6 +105,7 @@ class Fail(Exception):
         "body",
         "by",
         "by_lead",
+        "closed",
         "lead",
         "outside",
         "overrun",
@@ -115,6 +124,7 @@ class Fail(Exception):
         self.overrun: str | None = None
         self.by = by
         self.by_lead = ""
+        self.closed = False
         self.outside = False
         self.where: tuple[Any, Any] | None = None
 

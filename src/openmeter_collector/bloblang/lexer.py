@@ -51,7 +51,8 @@ class Failure(Exception):  # noqa: N818
             return self.cause or ""
         unique = list(dict.fromkeys(self.expected))
         if len(unique) == 1:
-            wanted = unique[0]
+            # The engine lists several equal expectations so; users compare these texts.
+            wanted = unique[0] if len(self.expected) == 1 else f" or {unique[0]}"
         else:
             comma = "," if len(unique) > 2 else ""
             wanted = f"{', '.join(unique[:-1])}{comma} or {unique[-1]}"
@@ -143,7 +144,7 @@ def number(text: str, pos: int) -> tuple[Int64 | Float64, int]:
 
 
 def triple_quoted(text: str, pos: int) -> tuple[str, int]:
-    '''A text between triple quotes, taken as it stands.'''
+    """A text between triple quotes, taken as it stands."""
     if not text.startswith('"""', pos) or len(text) - pos < 6:
         raise Failure(pos, ("quoted string",))
     end = text.find('"""', pos + 3)

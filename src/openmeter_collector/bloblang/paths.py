@@ -106,7 +106,9 @@ def _put(container: Value, path: tuple[str, ...], at: int, value: Value) -> Valu
     if last:
         elements[index] = value
     elif elements[index] is None:
-        raise _broken(path, f"failed to resolve path segment '{at}': field '{segment}' was not found")
+        raise _broken(
+            path, f"failed to resolve path segment '{at}': field '{segment}' was not found"
+        )
     else:
         elements[index] = _put(elements[index], path, at + 1, value)
     return elements

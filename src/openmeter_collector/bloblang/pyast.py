@@ -61,14 +61,18 @@ def choose(test: ast.expr, yes: ast.expr, no: ast.expr) -> ast.expr:
     return ast.IfExp(test, yes, no)
 
 
-def branch(
-    test: ast.expr, yes: Sequence[ast.stmt], no: Sequence[ast.stmt] = ()
-) -> ast.stmt:
+def branch(test: ast.expr, yes: Sequence[ast.stmt], no: Sequence[ast.stmt] = ()) -> ast.stmt:
     """`if test: yes else: no`."""
     return ast.If(test, list(yes) or [ast.Pass()], list(no))
 
 
-def attempt(body: Sequence[ast.stmt], errors: Sequence[str], handler: Sequence[ast.stmt], *, bind: str | None = None) -> ast.stmt:
+def attempt(
+    body: Sequence[ast.stmt],
+    errors: Sequence[str],
+    handler: Sequence[ast.stmt],
+    *,
+    bind: str | None = None,
+) -> ast.stmt:
     """`try: body except (errors) as bind: handler`."""
     kinds: ast.expr
     if len(errors) == 1:

@@ -37,6 +37,11 @@ def unset(name: str) -> Value:
     raise Fail(f"variable '{name}' undefined")
 
 
+def partial(document: Value) -> Value:
+    """What a mutation that failed leaves of the document."""
+    return NOTHING if document is UNSET else document
+
+
 def var(known: dict[str, Value], name: str) -> Value:
     """A variable by a computed name."""
     found = known.get(name, UNSET)
@@ -201,10 +206,10 @@ def apply(
 ) -> Value:
     """Run a map."""
     if not maps:
-        raise Fail("no maps were found") if maps is None else Fail(f"map {name} was not found")
+        raise _closed("no maps were found" if maps is None else f"map {name} was not found")
     found = maps.get(name)
     if found is None:
-        raise Fail(f"map {name} was not found")
+        raise _closed(f"map {name} was not found")
     if depth >= _MAX_MAPS:
         raise _overrun(name)
     try:
@@ -213,6 +218,15 @@ def apply(
         return found(batch, index, document, value, depth + 1)
     except RecursionError:
         raise _overrun(name) from None
+    except Fail as fail:
+        fail.closed = True
+        raise
+
+
+def _closed(text: str) -> Fail:
+    fail = Fail(text)
+    fail.closed = True
+    return fail
 
 
 def _overrun(name: str) -> Fail:
@@ -222,6 +236,7 @@ def _overrun(name: str) -> Fail:
     )
     fail = Fail(text)
     fail.overrun = text
+    fail.closed = True
     return fail
 
 
@@ -333,6 +348,7 @@ EXPORTED: Final[dict[str, Any]] = {
     "r_no_metadata_query": no_metadata_query,
     "r_no_root": no_root,
     "r_no_variables": no_variables,
+    "r_partial": partial,
     "r_position": position,
     "r_prepare": prepare,
     "r_present": present,

@@ -312,9 +312,7 @@ class StatementParser(ExpressionParser):
             branches.append(branch)
         return IfStatement(tuple(branches), span=Span(start, end)), end
 
-    def _branch(
-        self, end: int, word: str
-    ) -> Parsed[tuple[Node | None, tuple[Node, ...]]] | None:
+    def _branch(self, end: int, word: str) -> Parsed[tuple[Node | None, tuple[Node, ...]]] | None:
         text = self.text
         pos = skip(text, end)
         if not text.startswith(word, pos):

@@ -52,7 +52,7 @@ def document_uses(nodes: tuple[Node, ...], *, in_map: bool = False) -> DocumentU
         node, scope = waiting.pop()
         match node:
             case Field(context=context, path=path):
-                if (scope.this if context == "this" else context in scope.names):
+                if scope.this if context == "this" else context in scope.names:
                     _count(use, counts, path)
                 continue
             case Lambda(name=name, body=body):

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from openmeter_collector.component.node import Node
 from openmeter_collector.config import scalars
+from openmeter_collector.config.lint import SCRUBBED
 from openmeter_collector.config.placing import WITH_PROCESSORS, place
 from openmeter_collector.config.report import FAULTY, Report, article, describe, in_fields
 from openmeter_collector.config.tree import Mapping, Place, Scalar, Sequence, Tree
@@ -221,6 +222,8 @@ class Decoder:
         if one.choices and isinstance(value, str) and value not in one.choices:
             return self._bad_option(tree, value, tuple(one.choices), path, hidden=one.secret)
         if one.lint and (fault := one.lint(value)):
+            if one.secret:
+                fault = fault.replace(str(value), SCRUBBED)
             found, _, hint = fault.partition("; ")
             return self.report(tree.place, "rule", fault, path, found=found, hint=hint)
         return value

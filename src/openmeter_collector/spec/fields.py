@@ -5,13 +5,16 @@ references to resources, and the batching policy that many outputs share.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Annotated, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from openmeter_collector.component.node import Node
 from openmeter_collector.message import Batch
 from openmeter_collector.spec.component import field, section
 from openmeter_collector.spec.types import Child, FieldType, Ref, Scalar
 from openmeter_collector.values.units import ByteSize, Duration
+
+if TYPE_CHECKING:
+    from openmeter_collector.bloblang import Mapping, MappingError
 
 InputNode = Annotated[Node, Child("input")]
 ProcessorNode = Annotated[Node, Child("processor")]
@@ -56,18 +59,36 @@ def compile_interpolated(text: str) -> str | Resolve:
     Raises:
         CodeError: an expression is wrong.
     """
-    if "${!" in text:
-        raise CodeError("expressions in strings are not understood yet", 1, text.index("${!") + 1)
-    return text
+    if "${!" not in text and "${{!" not in text:
+        return text
+    # Imported here: most configs have fields without expressions, and the language is large.
+    from openmeter_collector import bloblang  # noqa: PLC0415
+
+    try:
+        compiled = bloblang.compile_interpolated(text)
+    except bloblang.MappingError as error:
+        raise _code_error(error) from error
+    return compiled.static if compiled.is_static else compiled.text
 
 
-def compile_mapping(text: str) -> Any:
+def compile_mapping(text: str) -> Mapping:
     """The program: the one place where the language is plugged in for mappings.
 
     Raises:
         CodeError: the mapping is wrong.
     """
-    del text
+    from openmeter_collector import bloblang  # noqa: PLC0415 - as above
+
+    try:
+        return bloblang.compile(text)
+    except bloblang.MappingError as error:
+        raise _code_error(error) from error
+
+
+def _code_error(error: MappingError) -> CodeError:
+    first = error.diagnostics[0]
+    hint = f"; {first.hint}" if first.hint else ""
+    return CodeError(first.text + hint, first.line, first.column, first.lint())
 
 
 class CodeText:

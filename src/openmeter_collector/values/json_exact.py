@@ -6,6 +6,8 @@ import base64
 import re
 from typing import Any, Final
 
+import orjson
+
 from openmeter_collector.values.kinds import (
     INT64_MAX,
     Float32,
@@ -78,7 +80,7 @@ class _Parser:
         stack: list[tuple[Any, Any]] = []
         while True:
             byte = data[pos] if pos < len(data) else -1
-            if byte in b"{[" and byte >= 0:
+            if byte in (0x7B, 0x5B):
                 if len(stack) >= _MAX_DEPTH:
                     raise JSONError(f"invalid character {_quote(byte)} exceeded max depth")
                 pos = self.skip(pos + 1)
@@ -229,7 +231,8 @@ def simple(value: Value) -> Any:
     if isinstance(value, Timestamp):
         return value.text()
     if isinstance(value, Float32):
-        return float(str_float32(value))
+        text = str_float32(value)
+        return orjson.Fragment(json_float(float(text)))
     raise EncodeError(f"json: unsupported value: {describe(value)}")
 
 
@@ -253,7 +256,7 @@ def str_float32(value: float) -> str:
     return repr(float(value))
 
 
-_ESCAPED: Final = re.compile("[\"\\\\\x00-\x1f\u2028\u2029\ud800-\udfff]")
+_ESCAPED: Final = re.compile('["\\\\\x00-\x1f\u2028\u2029\ud800-\udfff]')
 _ESCAPES: Final = {
     '"': '\\"',
     "\\": "\\\\",

@@ -22,7 +22,9 @@ class Zone:
 
     __slots__ = ("_fixed", "_info", "name")
 
-    def __init__(self, name: str, *, fixed: int | None = None, info: ZoneInfo | None = None) -> None:
+    def __init__(
+        self, name: str, *, fixed: int | None = None, info: ZoneInfo | None = None
+    ) -> None:
         """A fixed offset in seconds, or a zone of the database; with neither, local time."""
         self.name = name
         self._fixed = fixed

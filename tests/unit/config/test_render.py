@@ -17,7 +17,7 @@ from openmeter_collector.config.source_text import interpolate
 from openmeter_collector.spec.component import fields_of
 from openmeter_collector.spec.fields import MappingText
 
-SECRETS = ["hunter-two", "sk_live_0123", "9731", "pass-in-url", "key-in-header"]
+SECRETS = ["9735", "hunter-two", "sk_live_0123", "9731", "pass-in-url", "key-in-header"]
 LEAKY = """\
 input:
   source:
@@ -40,7 +40,22 @@ def test_no_secret_is_printed():
     assert f'url: "http://user:{SCRUBBED}@host/x"' in shown
     assert f'token: "{SCRUBBED}"' in shown
     assert f'Authorization: "Bearer {SCRUBBED}"' in shown
-    assert all(secret in render(reading.config, scrub=False) for secret in SECRETS)
+    assert all(secret in render(reading.config, scrub=False) for secret in SECRETS[1:])
+
+
+def test_a_secret_of_several_lines_is_found_in_both_forms():
+    text = "logger: {static_fields: {a: \"${KEY}\", b: '${KEY}'}}"
+    reading = read(text, REGISTRY, Config, env={"KEY": "line one\nline two"})
+    shown = render(reading.config, reading.secrets)
+    assert shown.count(f'"{SCRUBBED}"') == 2
+    assert "line one" not in shown
+
+
+def test_a_very_short_secret_is_hidden_where_it_stands_alone():
+    reading = read(
+        "logger: {static_fields: {a: '${X_KEY}', c: abc}}", REGISTRY, Config, env={"X_KEY": "b"}
+    )
+    assert f'a: "{SCRUBBED}"\n    c: abc' in render(reading.config, reading.secrets)
 
 
 def test_no_secret_is_in_a_repr():
@@ -55,6 +70,8 @@ def test_no_secret_is_in_a_repr():
     [
         ("pin: 9731", "pin: 9731x"),
         ("pin: 9731", "pin: [9731]"),
+        ("pin: 9731", "pin: 97317"),
+        ("pin: 9731", "pin: 9735"),
         ("token: hunter-two", "token: [hunter-two]"),
         ("tokens: [hunter-two, sk_live_0123]", "tokens: hunter-two"),
         ("tokens: [hunter-two, sk_live_0123]", "tokens: {a: sk_live_0123}"),
@@ -68,6 +85,18 @@ def test_no_secret_is_in_a_repr():
         ("  source:", '  label: "${API_TOKEN}!"\n  source:'),
         ("  source:", '  type: "${API_TOKEN}"\n  source:'),
         ("old: true", "token: hunter-two"),
+        ("old: true", 'names: {"${API_TOKEN}": 1}'),
+        (
+            'headers: {Authorization: "Bearer ${API_TOKEN}", "${API_TOKEN}": x}',
+            'headers: {"${API_TOKEN}": [1]}',
+        ),
+        (
+            "    old: true",
+            (
+                "pipeline: {processors: [{dedupe: {cache: key-in-headre}}]}\n"
+                'cache_resources: [{label: "${API_TOKEN}", memory: {}}]'
+            ),
+        ),
     ],
 )
 def test_no_secret_is_in_a_fault(change):

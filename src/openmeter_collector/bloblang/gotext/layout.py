@@ -9,7 +9,6 @@ from functools import lru_cache
 from typing import Final
 
 from openmeter_collector.bloblang.failure import Fail
-from openmeter_collector.bloblang.gotext.quote import quote
 from openmeter_collector.values.timestamp import (
     LOCAL_ZONE,
     UTC_ZONE,
@@ -155,6 +154,19 @@ def _fraction(nanos: int, token: str) -> str:
     return token[0] + digits
 
 
+def quote(text: str) -> str:
+    """Quote as the engine's times do: byte by byte, and all but ASCII escaped."""
+    made = []
+    for byte in text.encode("utf-8", "surrogateescape"):
+        if byte in b'"\\':
+            made.append("\\" + chr(byte))
+        elif byte < 0x20 or byte >= 0x80:
+            made.append(f"\\x{byte:02x}")
+        else:
+            made.append(chr(byte))
+    return '"' + "".join(made) + '"'
+
+
 @dataclass
 class _Reading:
     """What was read so far."""
@@ -203,7 +215,10 @@ def _literal(reading: _Reading, literal: str) -> None:
             rest = rest.lstrip(" ")
             continue
         if not rest or rest[0] != char:
-            raise reading.fail(literal[at:] if literal[:at].strip() == "" and at else literal, rest if at == 0 else reading.rest)
+            raise reading.fail(
+                literal[at:] if literal[:at].strip() == "" and at else literal,
+                rest if at == 0 else reading.rest,
+            )
         rest = rest[1:]
     reading.rest = rest
 

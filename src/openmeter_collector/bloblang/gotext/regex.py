@@ -170,7 +170,9 @@ class _Translator:
                 if not _NAME.fullmatch(name):
                     raise _error("invalid named capture", pattern[start : end + 1])
                 if name in self.names:
-                    raise _error("duplicate capture group name" if False else "duplicate capture group", name)
+                    raise _error(
+                        "duplicate capture group name" if False else "duplicate capture group", name
+                    )
                 self.depth.append((dict(self.flags), self.opened))
                 self.opened = 0
                 self.names.append(name)
@@ -320,7 +322,11 @@ class _Translator:
                 continue
             begin = pos
             low, pos, single = self.member(pos)
-            if single and pattern.startswith("-", pos) and pattern[pos + 1 : pos + 2] not in ("]", ""):
+            if (
+                single
+                and pattern.startswith("-", pos)
+                and pattern[pos + 1 : pos + 2] not in ("]", "")
+            ):
                 high, pos, single = self.member(pos + 1)
                 if not single or high < low:
                     raise _error("invalid character class range", pattern[begin:pos])
@@ -361,7 +367,19 @@ def _unicode_ranges(name: str) -> str | None:
     if len(name) <= 2 and name[0] in "LMNPSZC":
         return _ranges(lambda char: unicodedata.category(char).startswith(name)) or None
     script = name.upper()
-    known = ("LATIN", "GREEK", "CYRILLIC", "ARABIC", "HEBREW", "HIRAGANA", "KATAKANA", "HANGUL", "THAI", "DEVANAGARI", "HAN")
+    known = (
+        "LATIN",
+        "GREEK",
+        "CYRILLIC",
+        "ARABIC",
+        "HEBREW",
+        "HIRAGANA",
+        "KATAKANA",
+        "HANGUL",
+        "THAI",
+        "DEVANAGARI",
+        "HAN",
+    )
     if script not in known:
         return None
     prefix = "CJK UNIFIED" if script == "HAN" else script + " "

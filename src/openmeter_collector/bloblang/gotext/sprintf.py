@@ -146,7 +146,11 @@ def _text(value: Value) -> str | None:
 
 
 def _default(spec: _Spec, value: Value) -> str:
-    if isinstance(value, float) and not isinstance(value, SourceNumber) and type(value) is not float:
+    if (
+        isinstance(value, float)
+        and not isinstance(value, SourceNumber)
+        and type(value) is not float
+    ):
         if spec.precision is not None:
             return _float_verb(spec, "g", value)
         sign = "+" if spec.has("+") and value >= 0 else ""

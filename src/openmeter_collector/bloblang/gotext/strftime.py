@@ -126,9 +126,27 @@ def _offset(offset: int, colon: str) -> str:
 
 
 _FIELDS: Final = {
-    "Y": (4, 4), "m": (1, 2), "d": (1, 2), "e": (1, 2), "H": (1, 2), "k": (1, 2), "I": (1, 2),
-    "l": (1, 2), "M": (1, 2), "S": (1, 2), "j": (1, 3), "y": (1, 2), "f": (1, 6), "L": (1, 3),
-    "N": (1, 9), "C": (1, 2), "u": (1, 1), "w": (1, 1), "U": (1, 2), "W": (1, 2), "V": (1, 2),
+    "Y": (1, 4),
+    "m": (1, 2),
+    "d": (1, 2),
+    "e": (1, 2),
+    "H": (1, 2),
+    "k": (1, 2),
+    "I": (1, 2),
+    "l": (1, 2),
+    "M": (1, 2),
+    "S": (1, 2),
+    "j": (1, 3),
+    "y": (1, 2),
+    "f": (1, 6),
+    "L": (1, 3),
+    "N": (1, 9),
+    "C": (1, 2),
+    "u": (1, 1),
+    "w": (1, 1),
+    "U": (1, 2),
+    "W": (1, 2),
+    "V": (1, 2),
 }
 
 
@@ -138,7 +156,9 @@ def strptime(text: str, codes: str) -> Timestamp:
     zone: list[Zone] = []
     pos = _read(text, codes, 0, values, zone)
     if pos < len(text):
-        raise Fail(f"failed to parse {quote(text)} with {quote(codes)}: unparsed string {quote(text[pos:])}")
+        raise Fail(
+            f"failed to parse {quote(text)} with {quote(codes)}: unparsed string {quote(text[pos:])}"
+        )
     if "s" in values:
         return Timestamp(values["s"] * 1_000_000_000, zone[0] if zone else UTC_ZONE)
     hour = values.get("H", 0)
@@ -163,7 +183,11 @@ def _read(text: str, codes: str, pos: int, values: dict[str, int], zone: list[Zo
         char = codes[at]
         if char != "%":
             if pos >= len(text) or text[pos] != char:
-                raise _mismatch(text, whole, f"expected {quote(char)[1:-1]!r}" if False else f"expected '{char}'")
+                raise _mismatch(
+                    text,
+                    whole,
+                    f"expected {quote(char)[1:-1]!r}" if False else f"expected '{char}'",
+                )
             pos += 1
             at += 1
             continue
@@ -195,11 +219,11 @@ def _one(
                     if names is MONTHS:
                         values["m"] = index + 1
                     return pos + len(wanted)
-        raise _mismatch(text, codes, f"cannot parse %{letter}")
+        raise _mismatch(text, codes, f'cannot parse "%{letter}"')
     if letter in ("p", "P"):
         half = text[pos : pos + 2].upper()
         if half not in ("AM", "PM"):
-            raise _mismatch(text, codes, f"cannot parse %{letter}")
+            raise _mismatch(text, codes, f'cannot parse "%{letter}"')
         values["p"] = int(half == "PM")
         return pos + 2
     if letter == "z":
@@ -207,13 +231,13 @@ def _one(
     if letter == "Z":
         found = re.compile(r"[A-Z]+").match(text, pos)
         if found is None:
-            raise _mismatch(text, codes, "cannot parse %Z")
+            raise _mismatch(text, codes, 'cannot parse "%Z"')
         zone.append(UTC_ZONE if found[0] in ("UTC", "GMT") else Zone(found[0], fixed=0))
         return found.end()
     if letter == "s":
         found = re.compile(r"-?[0-9]+").match(text, pos)
         if found is None:
-            raise _mismatch(text, codes, "cannot parse %s")
+            raise _mismatch(text, codes, 'cannot parse "%s"')
         values["s"] = int(found[0])
         return found.end()
     if letter in ("n", "t", "%"):
@@ -221,7 +245,7 @@ def _one(
         if text[pos : pos + 1] != wanted:
             raise _mismatch(text, codes, f"expected '{wanted}'")
         return pos + 1
-    raise _mismatch(text, codes, f"unexpected format: \"%{letter}\"")
+    raise _mismatch(text, codes, f'unexpected format: "%{letter}"')
 
 
 def _field(text: str, codes: str, pos: int, letter: str, values: dict[str, int]) -> int:
@@ -230,12 +254,21 @@ def _field(text: str, codes: str, pos: int, letter: str, values: dict[str, int])
         pos += 1
     found = re.compile(r"[0-9]{%d,%d}" % (low, high), re.ASCII).match(text, pos)
     if found is None:
-        raise _mismatch(text, codes, f"cannot parse %{letter}")
+        raise _mismatch(text, codes, f'cannot parse "%{letter}"')
     number = int(found[0])
-    limits = {"m": (1, 12), "d": (1, 31), "e": (1, 31), "H": (0, 23), "I": (1, 12), "M": (0, 59), "S": (0, 60), "j": (1, 366)}
+    limits = {
+        "m": (1, 12),
+        "d": (1, 31),
+        "e": (1, 31),
+        "H": (0, 23),
+        "I": (1, 12),
+        "M": (0, 59),
+        "S": (0, 60),
+        "j": (1, 366),
+    }
     lowest, highest = limits.get(letter, (0, 10**9))
     if not lowest <= number <= highest:
-        raise _mismatch(text, codes, f"cannot parse %{letter}")
+        raise _mismatch(text, codes, f'cannot parse "%{letter}"')
     if letter == "y":
         letter, number = "Y", number + (1900 if number >= 69 else 2000)
     if letter in "fLN":
@@ -250,7 +283,7 @@ def _zone(text: str, codes: str, pos: int, zone: list[Zone]) -> int:
         return pos + 1
     found = re.compile(r"([+-])([0-9]{2}):?([0-9]{2})(?::?([0-9]{2}))?", re.ASCII).match(text, pos)
     if found is None:
-        raise _mismatch(text, codes, "cannot parse %z")
+        raise _mismatch(text, codes, 'cannot parse "%z"')
     offset = int(found[2]) * 3600 + int(found[3]) * 60 + int(found[4] or 0)
     zone.append(fixed(-offset if found[1] == "-" else offset))
     return found.end()

@@ -34,7 +34,14 @@ def _truth(result: Value) -> bool:
     raise TypeFail(result, "bool")
 
 
-@method("objects", cases=[Case("root = this.all(x -> x > 1)", "[2,3]", "true"), Case("root = this.all(x -> x > 1)", "[]", "false")], params={"test": "An expression that is true or false for an element."})
+@method(
+    "objects",
+    cases=[
+        Case("root = this.all(x -> x > 1)", "[2,3]", "true"),
+        Case("root = this.all(x -> x > 1)", "[]", "false"),
+    ],
+    params={"test": "An expression that is true or false for an element."},
+)
 def all_(value: Value, test: Query) -> bool:
     """Whether an expression is true for all elements; false for an empty array."""
     elements = _array(value)
@@ -47,7 +54,11 @@ def all_(value: Value, test: Query) -> bool:
     return bool(elements)
 
 
-@method("objects", cases=[Case("root = this.any(x -> x > 2)", "[2,3]", "true")], params={"test": "An expression that is true or false for an element."})
+@method(
+    "objects",
+    cases=[Case("root = this.any(x -> x > 2)", "[2,3]", "true")],
+    params={"test": "An expression that is true or false for an element."},
+)
 def any_(value: Value, test: Query) -> bool:
     """Whether an expression is true for at least one element."""
     for index, one in enumerate(_array(value)):
@@ -80,19 +91,38 @@ def enumerated(value: Value) -> Value:
     return [{"index": Int64(index), "value": one} for index, one in enumerate(_array(value))]
 
 
-@method("objects", cases=[Case("root = this.filter(x -> x > 2)", "[1,2,3]", "[3]"), Case('root = this.filter(item -> item.key.has_prefix("a"))', '{"ab":1,"b":2}', '{"ab":1}')], params={"test": "An expression; what it is not true for is left out."})
+@method(
+    "objects",
+    cases=[
+        Case("root = this.filter(x -> x > 2)", "[1,2,3]", "[3]"),
+        Case('root = this.filter(item -> item.key.has_prefix("a"))', '{"ab":1,"b":2}', '{"ab":1}'),
+    ],
+    params={"test": "An expression; what it is not true for is left out."},
+)
 def filter_(value: Value, test: Query) -> Value:
     """The elements, or fields of an object (`key` and `value`), for which an expression is true."""
     if type(value) is list:
         return [one for one in value if test(one) is True]
     if type(value) is dict:
-        return {
-            key: one for key, one in value.items() if test({"key": key, "value": one}) is True
-        }
+        return {key: one for key, one in value.items() if test({"key": key, "value": one}) is True}
     raise TypeFail(value, "array", "object")
 
 
-@method("objects", cases=[Case("root = this.map_each(x -> x * 2)", "[1,2]", "[2,4]"), Case("root = this.map_each(item -> item.value + 1)", '{"a":1}', '{"a":2}'), Case("root = this.map_each(x -> if x < 2 { deleted() })", "[1,2]", "[2]")], params={"query": "The expression for an element; for objects it sees `key` and `value`."})
+def _of_element(fail: Fail, which: int | str) -> Fail:
+    """A failure of an element's expression, which is named first."""
+    fail.by, fail.by_lead = "query", f"failed to process element {which}: "
+    return fail
+
+
+@method(
+    "objects",
+    cases=[
+        Case("root = this.map_each(x -> x * 2)", "[1,2]", "[2,4]"),
+        Case("root = this.map_each(item -> item.value + 1)", '{"a":1}', '{"a":2}'),
+        Case("root = this.map_each(x -> if x < 2 { deleted() })", "[1,2]", "[2]"),
+    ],
+    params={"query": "The expression for an element; for objects it sees `key` and `value`."},
+)
 def map_each(value: Value, query: Query) -> Value:
     """Replace each element; `deleted()` removes it and `nothing()` leaves it as it is."""
     if type(value) is list:
@@ -101,20 +131,20 @@ def map_each(value: Value, query: Query) -> Value:
             try:
                 result = query(one)
             except Fail as fail:
-                raise fail.under(f"failed to process element {index}: ") from None
+                raise _of_element(fail, index) from None
             if result is NOTHING:
                 made.append(one)
             elif result is not DELETED:
                 made.append(result)
         return made
     if type(value) is not dict:
-        raise TypeFail(value, "array", "object")
+        raise TypeFail(value, "array")
     fields: dict[str, Value] = {}
     for key, one in value.items():
         try:
             result = query({"key": key, "value": one})
         except Fail as fail:
-            raise fail.under(f"failed to process element {key}: ") from None
+            raise _of_element(fail, key) from None
         if result is NOTHING:
             fields[key] = one
         elif result is not DELETED:
@@ -122,7 +152,11 @@ def map_each(value: Value, query: Query) -> Value:
     return fields
 
 
-@method("objects", cases=[Case("root = this.map_each_key(key -> key.uppercase())", '{"a":1}', '{"A":1}')], params={"query": "The expression for a key."})
+@method(
+    "objects",
+    cases=[Case("root = this.map_each_key(key -> key.uppercase())", '{"a":1}', '{"A":1}')],
+    params={"query": "The expression for a key."},
+)
 def map_each_key(value: Value, query: Query) -> Value:
     """Rename the fields of an object; `nothing()` leaves a name as it is."""
     if type(value) is not dict:
@@ -135,12 +169,19 @@ def map_each_key(value: Value, query: Query) -> Value:
         elif result is NOTHING:
             made[key] = one
         else:
-            kind = type_name(result)
-            raise Fail(f"unexpected result from key mapping: expected string value, got {kind}")
+            raise TypeFail(result, "string").under("unexpected result from key mapping: ")
     return made
 
 
-@method("objects", marks=True, cases=[Case("root = this.fold(0, item -> item.tally + item.value)", "[1,2,3]", "6")], params={"initial": "What to start with.", "query": "The expression for the next tally, from `tally` and `value`."})
+@method(
+    "objects",
+    marks=True,
+    cases=[Case("root = this.fold(0, item -> item.tally + item.value)", "[1,2,3]", "6")],
+    params={
+        "initial": "What to start with.",
+        "query": "The expression for the next tally, from `tally` and `value`.",
+    },
+)
 def fold(value: Value, initial: Any, query: Query) -> Value:
     """Reduce an array to one value."""
     tally: Value = initial
@@ -149,7 +190,12 @@ def fold(value: Value, initial: Any, query: Query) -> Value:
     return tally
 
 
-@method("objects", status="beta", cases=[Case("root = this.find(2)", "[1,2]", "1")], params={"value": "What to look for."})
+@method(
+    "objects",
+    status="beta",
+    cases=[Case("root = this.find(2)", "[1,2]", "1")],
+    params={"value": "What to look for."},
+)
 def find(receiver: Value, value: Any) -> Value:
     """The index of the first element that equals a value, or -1."""
     for index, one in enumerate(_array(receiver)):
@@ -158,7 +204,12 @@ def find(receiver: Value, value: Any) -> Value:
     return PlainInt(-1)
 
 
-@method("objects", status="beta", cases=[Case("root = this.find_all(2)", "[2,1,2]", "[0,2]")], params={"value": "What to look for."})
+@method(
+    "objects",
+    status="beta",
+    cases=[Case("root = this.find_all(2)", "[2,1,2]", "[0,2]")],
+    params={"value": "What to look for."},
+)
 def find_all(receiver: Value, value: Any) -> Value:
     """The indexes of all elements that equal a value."""
     return [PlainInt(i) for i, one in enumerate(_array(receiver)) if equal(value, one)]
@@ -175,7 +226,12 @@ def _holds(query: Query, one: Value, index: int) -> bool:
     raise TypeFail(result, "bool").under(text)
 
 
-@method("objects", status="beta", cases=[Case("root = this.find_by(x -> x > 1)", "[1,2]", "1")], params={"query": "An expression that is true or false for an element."})
+@method(
+    "objects",
+    status="beta",
+    cases=[Case("root = this.find_by(x -> x > 1)", "[1,2]", "1")],
+    params={"query": "An expression that is true or false for an element."},
+)
 def find_by(value: Value, query: Query) -> Value:
     """The index of the first element for which an expression is true, or -1."""
     for index, one in enumerate(_array(value)):
@@ -184,7 +240,12 @@ def find_by(value: Value, query: Query) -> Value:
     return PlainInt(-1)
 
 
-@method("objects", status="beta", cases=[Case("root = this.find_all_by(x -> x > 1)", "[2,1,3]", "[0,2]")], params={"query": "An expression that is true or false for an element."})
+@method(
+    "objects",
+    status="beta",
+    cases=[Case("root = this.find_all_by(x -> x > 1)", "[2,1,3]", "[0,2]")],
+    params={"query": "An expression that is true or false for an element."},
+)
 def find_all_by(value: Value, query: Query) -> Value:
     """The indexes of all elements for which an expression is true."""
     return [PlainInt(i) for i, one in enumerate(_array(value)) if _holds(query, one, i)]
@@ -202,14 +263,28 @@ def flatten(value: Value) -> Value:
     return made
 
 
-@method("objects", cases=[Case("root = this.index(0)", '["a","b"]', "a"), Case("root = this.index(-1)", '["a","b"]', "b"), Case("root.a = this.index(5)", "[1]", error="failed assignment (line 1): field `this`: index '5' was out of bounds for array size: 1")], params={"index": "The position, from the end when negative."})
+@method(
+    "objects",
+    cases=[
+        Case("root = this.index(0)", '["a","b"]', "a"),
+        Case("root = this.index(-1)", '["a","b"]', "b"),
+        Case(
+            "root.a = this.index(5)",
+            "[1]",
+            error="failed assignment (line 1): field `this`: index '5' was out of bounds for array size: 1",
+        ),
+    ],
+    params={"index": "The position, from the end when negative."},
+)
 def index(value: Value, index: int) -> Value:
     """The element at a position."""
     if type(value) is list:
         at = index + len(value) if index < 0 else index
         if 0 <= at < len(value):
             return value[at]
-        raise Fail(f"index '{at if index >= 0 else at}' was out of bounds for array size: {len(value)}")
+        raise Fail(
+            f"index '{at if index >= 0 else at}' was out of bounds for array size: {len(value)}"
+        )
     if isinstance(value, bytes):
         at = index + len(value) if index < 0 else index
         if 0 <= at < len(value):
@@ -232,7 +307,13 @@ def _less(name: str, by: str) -> Any:
         for which, value in ((i, left), (j, right)):
             wanted = is_number(left)
             if not (is_number(value) if wanted else isinstance(value, (str, bytes, Timestamp))):
-                expected = ("number", "string") if value is left else ("number",) if wanted else ("string",)
+                expected = (
+                    ("number", "string")
+                    if value is left
+                    else ("number",)
+                    if wanted
+                    else ("string",)
+                )
                 fail = TypeFail(value, *expected, by=by)
                 raise _Blamed(fail, f"{name} element {which}: ")
         if is_number(left):
@@ -251,7 +332,14 @@ class _Blamed(Exception):  # noqa: N818
         self.lead = lead
 
 
-@method("objects", cases=[Case("root = this.sort()", "[3,1,2]", "[1,2,3]"), Case("root = this.sort(item -> item.left > item.right)", "[3,1,2]", "[3,2,1]")], params={"compare": "Whether `left` comes before `right`."})
+@method(
+    "objects",
+    cases=[
+        Case("root = this.sort()", "[3,1,2]", "[1,2,3]"),
+        Case("root = this.sort(item -> item.left > item.right)", "[3,1,2]", "[3,2,1]"),
+    ],
+    params={"compare": "Whether `left` comes before `right`."},
+)
 def sort(value: Value, compare: Query | None = None) -> Value:
     """The elements in ascending order."""
     elements = _array(value)
@@ -264,7 +352,11 @@ def sort(value: Value, compare: Query | None = None) -> Value:
                 return result
             raise TypeFail(result, "bool", origin="sort argument")
 
-        return sorted_by(elements, asked)
+        try:
+            return sorted_by(elements, asked)
+        except Fail as fail:
+            fail.closed = True
+            raise
     if all(type(one) is str for one in elements) and all(one.isascii() for one in elements):
         return sorted(elements)
     try:
@@ -276,26 +368,42 @@ def sort(value: Value, compare: Query | None = None) -> Value:
 def _final(fail: Fail, lead: str) -> Fail:
     """A failure that does not name the receiver any more."""
     fail.under(lead)
-    fail.attributed = True
+    fail.closed = True
     return fail
 
 
-@method("objects", cases=[Case("root = this.sort_by(x -> x.n)", '[{"n":2},{"n":1}]', '[{"n":1},{"n":2}]')], params={"query": "The expression that gives what to sort by."})
+@method(
+    "objects",
+    cases=[Case("root = this.sort_by(x -> x.n)", '[{"n":2},{"n":1}]', '[{"n":1},{"n":2}]')],
+    params={"query": "The expression that gives what to sort by."},
+)
 def sort_by(value: Value, query: Query) -> Value:
     """The elements in ascending order of an expression."""
     elements = _array(value)
     order = _less("sort_by", "query")
     try:
-        return sorted_by(
-            elements, lambda left, right, i, j: order(query(left), query(right), i, j)
-        )
+        return sorted_by(elements, lambda left, right, i, j: order(query(left), query(right), i, j))
     except _Blamed as blamed:
         fail = blamed.fail
         fail.by_lead = blamed.lead
+        fail.closed = True
         raise fail from None
+    except Fail as fail:
+        fail.closed = True
+        raise
 
 
-@method("objects", cases=[Case("root = this.sum()", "[1,2.5]", "3.5"), Case("root.a = this.sum()", "[1,null]", error="failed assignment (line 1): index 1: expected number value, got null")])
+@method(
+    "objects",
+    cases=[
+        Case("root = this.sum()", "[1,2.5]", "3.5"),
+        Case(
+            "root.a = this.sum()",
+            "[1,null]",
+            error="failed assignment (line 1): index 1: expected number value, got null",
+        ),
+    ],
+)
 def sum_(value: Value) -> Value:
     """The sum of an array of numbers."""
     if is_number(value):
@@ -312,7 +420,11 @@ def sum_(value: Value) -> Value:
     return Float64(total)
 
 
-@method("objects", cases=[Case("root = this.unique()", '["a","b","a",1,1.0]', '["a","b",1]')], params={"emit": "The expression that tells elements apart."})
+@method(
+    "objects",
+    cases=[Case("root = this.unique()", '["a","b","a",1,1.0]', '["a","b",1]')],
+    params={"emit": "The expression that tells elements apart."},
+)
 def unique(value: Value, emit: Query | None = None) -> Value:
     """The elements without those that occurred before."""
     seen: set[tuple[bool, Any]] = set()
@@ -333,7 +445,11 @@ def unique(value: Value, emit: Query | None = None) -> Value:
     return made
 
 
-@method("objects", plugin=True, cases=[Case("root = this.a.zip(this.b)", '{"a":[1,2],"b":["x","y"]}', '[[1,"x"],[2,"y"]]')])
+@method(
+    "objects",
+    plugin=True,
+    cases=[Case("root = this.a.zip(this.b)", '{"a":[1,2],"b":["x","y"]}', '[[1,"x"],[2,"y"]]')],
+)
 def zip_(value: Value, *args: Any) -> Value:
     """Arrays of the first elements, the second elements and so on of several arrays."""
     if not args:
@@ -346,6 +462,24 @@ def zip_(value: Value, *args: Any) -> Value:
 
 
 ENTRIES = (
-    all_, any_, append, concat, enumerated, filter_, map_each, map_each_key, fold, find, find_all,
-    find_by, find_all_by, flatten, index, sort, sort_by, sum_, unique, zip_,
+    all_,
+    any_,
+    append,
+    concat,
+    enumerated,
+    filter_,
+    map_each,
+    map_each_key,
+    fold,
+    find,
+    find_all,
+    find_by,
+    find_all_by,
+    flatten,
+    index,
+    sort,
+    sort_by,
+    sum_,
+    unique,
+    zip_,
 )

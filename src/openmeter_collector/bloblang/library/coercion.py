@@ -24,7 +24,16 @@ from openmeter_collector.values.kinds import (
 from openmeter_collector.values.timestamp import Timestamp
 
 
-@method("coercion", cases=[Case("root = this.map_each(this.string())", '[1.50,true,null,{"a":1}]', '["1.50","true","null","{\\"a\\":1}"]')])
+@method(
+    "coercion",
+    cases=[
+        Case(
+            "root = this.map_each(this.string())",
+            '[1.50,true,null,{"a":1}]',
+            '["1.50","true","null","{\\"a\\":1}"]',
+        )
+    ],
+)
 def string(value: Value) -> str:
     """Any value as text: JSON for arrays and objects."""
     return convert.to_string(value)
@@ -36,37 +45,79 @@ def bytes_(value: Value) -> bytes:
     return convert.to_bytes(value)
 
 
-@method("coercion", cases=[Case("root = this.map_each(this.number())", '["5","1e3",2.0]', "[5,1000,2]"), Case("root = this.number(0)", '"nope"', "0")], params={"default": "What to answer if the value, or computing it, fails."})
+@method(
+    "coercion",
+    cases=[
+        Case("root = this.map_each(this.number())", '["5","1e3",2.0]', "[5,1000,2]"),
+        Case("root = this.number(0)", '"nope"', "0"),
+    ],
+    params={"default": "What to answer if the value, or computing it, fails."},
+)
 def number(value: Value, default: float | None = None) -> Value:
     """A number, or the text of one, as a float."""
     return convert.to_float(value)
 
 
-@method("coercion", cases=[Case("root = this.map_each(this.bool())", '["true","f",1]', "[true,false,true]"), Case("root = this.bool(false)", '"nope"', "false")], params={"default": "What to answer if the value, or computing it, fails."}, name="bool")
+@method(
+    "coercion",
+    cases=[
+        Case("root = this.map_each(this.bool())", '["true","f",1]', "[true,false,true]"),
+        Case("root = this.bool(false)", '"nope"', "false"),
+    ],
+    params={"default": "What to answer if the value, or computing it, fails."},
+    name="bool",
+)
 def bool_(value: Value, default: bool | None = None) -> bool:
     """A bool, a number (0 is false) or the text of a bool, as a bool."""
     return convert.to_bool(value)
 
 
-@method("coercion", cases=[Case('root = "2020-08-14T05:54:23Z".timestamp().type()', "", "timestamp")], params={"default": "What to answer if the value, or computing it, fails."})
+@method(
+    "coercion",
+    cases=[Case('root = "2020-08-14T05:54:23Z".timestamp().type()', "", "timestamp")],
+    params={"default": "What to answer if the value, or computing it, fails."},
+)
 def timestamp(value: Value, default: Timestamp | None = None) -> Timestamp:
     """RFC 3339 text, or unix seconds, as a timestamp."""
     return convert.get_timestamp(value)
 
 
-@method("coercion", cases=[Case("root = this.array()", '"a"', '["a"]'), Case("root = this.array()", "[1]", "[1]")])
+@method(
+    "coercion",
+    cases=[Case("root = this.array()", '"a"', '["a"]'), Case("root = this.array()", "[1]", "[1]")],
+)
 def array(value: Value) -> Value:
     """The value in an array of its own, unless it is an array already."""
     return value if isinstance(value, list) else [value]
 
 
-@method("coercion", cases=[Case("root = this.map_each(this.type())", '["a",1,true,null,[],{}]', '["string","number","bool","null","array","object"]')])
+@method(
+    "coercion",
+    cases=[
+        Case(
+            "root = this.map_each(this.type())",
+            '["a",1,true,null,[],{}]',
+            '["string","number","bool","null","array","object"]',
+        )
+    ],
+)
 def type_(value: Value) -> str:
     """The name of the value's type."""
     return type_name(value)
 
 
-@method("coercion", marks=True, cases=[Case("root = this.a.not_null()", '{"a":1}', "1"), Case("root = this.a.not_null()", "{}", error="failed assignment (line 1): field `this.a`: value is null")])
+@method(
+    "coercion",
+    marks=True,
+    cases=[
+        Case("root = this.a.not_null()", '{"a":1}', "1"),
+        Case(
+            "root = this.a.not_null()",
+            "{}",
+            error="failed assignment (line 1): field `this.a`: value is null",
+        ),
+    ],
+)
 def not_null(value: Value) -> Value:
     """The value itself; null is an error."""
     if value is None:
@@ -74,7 +125,17 @@ def not_null(value: Value) -> Value:
     return value
 
 
-@method("coercion", cases=[Case("root = this.not_empty()", "[1]", "[1]"), Case("root.a = this.not_empty()", '""', error="failed assignment (line 1): field `this`: string value is empty")])
+@method(
+    "coercion",
+    cases=[
+        Case("root = this.not_empty()", "[1]", "[1]"),
+        Case(
+            "root.a = this.not_empty()",
+            '""',
+            error="failed assignment (line 1): field `this`: string value is empty",
+        ),
+    ],
+)
 def not_empty(value: Value) -> Value:
     """The value itself; an empty text, array or object is an error."""
     if type(value) not in (str, list, dict):
@@ -106,7 +167,18 @@ def _unsigned(value: Value, kind: type, bits: int) -> Value:
     return kind(found)
 
 
-@method("numbers", plugin=True, cases=[Case("root = this.int64()", '"0x1F"', "31"), Case("root.a = this.v.int64()", '{"v":5.0}', error='failed assignment (line 1): strconv.ParseInt: parsing "5.0": invalid syntax')])
+@method(
+    "numbers",
+    plugin=True,
+    cases=[
+        Case("root = this.int64()", '"0x1F"', "31"),
+        Case(
+            "root.a = this.v.int64()",
+            '{"v":5.0}',
+            error='failed assignment (line 1): strconv.ParseInt: parsing "5.0": invalid syntax',
+        ),
+    ],
+)
 def int64(value: Value) -> Value:
     """An integer of 64 bits, from a number without fraction or from text."""
     return value if type(value) is Int64 else Int64(convert.to_int(value))
@@ -124,7 +196,18 @@ def int16(value: Value) -> Value:
     return _signed(value, Int16, 16)
 
 
-@method("numbers", plugin=True, cases=[Case("root = this.int8()", '"42"', "42"), Case("root = this.int8()", '"200"', error="failed assignment (line 1): value is too large to be cast as an 8-bit signed integer")])
+@method(
+    "numbers",
+    plugin=True,
+    cases=[
+        Case("root = this.int8()", '"42"', "42"),
+        Case(
+            "root = this.int8()",
+            '"200"',
+            error="failed assignment (line 1): value is too large to be cast as an 8-bit signed integer",
+        ),
+    ],
+)
 def int8(value: Value) -> Value:
     """An integer of 8 bits."""
     return _signed(value, Int8, 8)
@@ -173,6 +256,23 @@ def float32(value: Value) -> Value:
 
 
 ENTRIES = (
-    string, bytes_, number, bool_, timestamp, array, type_, not_null, not_empty, int64, int32,
-    int16, int8, uint64, uint32, uint16, uint8, float64, float32,
+    string,
+    bytes_,
+    number,
+    bool_,
+    timestamp,
+    array,
+    type_,
+    not_null,
+    not_empty,
+    int64,
+    int32,
+    int16,
+    int8,
+    uint64,
+    uint32,
+    uint16,
+    uint8,
+    float64,
+    float32,
 )

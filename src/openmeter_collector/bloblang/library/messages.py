@@ -38,13 +38,24 @@ class _Empty:
 _EMPTY: Document = _Empty()
 
 
-@function("messages", context=True, total=True, cases=[Case("root = content().uppercase()", "not json", "NOT JSON")])
+@function(
+    "messages",
+    context=True,
+    total=True,
+    cases=[Case("root = content().uppercase()", "not json", "NOT JSON")],
+)
 def content(batch: Batch, index: int) -> Value:
     """The raw bytes of the message."""
     return _message(batch, index).content
 
 
-@function("messages", context=True, prepared=False, cases=[Case('root = json("a.b")', '{"a":{"b":1}}', "1"), Case("root = json()", "[1]", "[1]")], params={"path": "A path with dots; the whole document when empty."})
+@function(
+    "messages",
+    context=True,
+    prepared=False,
+    cases=[Case('root = json("a.b")', '{"a":{"b":1}}', "1"), Case("root = json()", "[1]", "[1]")],
+    params={"path": "A path with dots; the whole document when empty."},
+)
 def json(batch: Batch, index: int, path: str = "") -> Value:
     """The document of the message, or what is at a path in it, wherever `this` stands."""
     try:
@@ -69,14 +80,29 @@ def _touched(value: Value) -> Value:
     return Float64(value)
 
 
-@function("messages", context=True, total=True, reads="metadata", cases=[Case('root = metadata("topic")', "{}", "orders", metadata={"topic": "orders"})], params={"key": "A key; all metadata when empty."})
+@function(
+    "messages",
+    context=True,
+    total=True,
+    reads="metadata",
+    cases=[Case('root = metadata("topic")', "{}", "orders", metadata={"topic": "orders"})],
+    params={"key": "A key; all metadata when empty."},
+)
 def metadata(batch: Batch, index: int, key: str = "") -> Value:
     """Metadata of the message as it came in: one value, or all in an object."""
     found = _message(batch, index).metadata
     return found.get(key) if key else dict(found)
 
 
-@function("messages", context=True, total=True, status="deprecated", reads="metadata", cases=[Case('root.a = meta("n")', "{}", '{"a":"5"}', metadata={"n": 5})], params={"key": "A key; all metadata when empty."})
+@function(
+    "messages",
+    context=True,
+    total=True,
+    status="deprecated",
+    reads="metadata",
+    cases=[Case('root.a = meta("n")', "{}", '{"a":"5"}', metadata={"n": 5})],
+    params={"key": "A key; all metadata when empty."},
+)
 def meta(batch: Batch, index: int, key: str = "") -> Value:
     """Metadata of the message as it came in, as text; null when missing or empty."""
     found = _message(batch, index).metadata
@@ -85,7 +111,14 @@ def meta(batch: Batch, index: int, key: str = "") -> Value:
     return (convert.to_string(found[key]) or None) if key in found else None
 
 
-@function("messages", special=True, status="deprecated", reads="metadata", cases=[Case('meta a = 1\nroot.a = root_meta("a")', "{}", '{"a":"1"}')], params={"key": "A key; all metadata when empty."})
+@function(
+    "messages",
+    special=True,
+    status="deprecated",
+    reads="metadata",
+    cases=[Case('meta a = 1\nroot.a = root_meta("a")', "{}", '{"a":"1"}')],
+    params={"key": "A key; all metadata when empty."},
+)
 def root_meta(key: str = "") -> Value:
     """Metadata of the message as it is being made, as text; null when missing or empty."""
     raise NotImplementedError
@@ -103,7 +136,9 @@ def batch_size(batch: Batch, index: int) -> Value:
     return Int64(len(batch))
 
 
-@function("messages", context=True, total=True, cases=[Case("root.a = error()", "{}", '{"a":null}')])
+@function(
+    "messages", context=True, total=True, cases=[Case("root.a = error()", "{}", '{"a":null}')]
+)
 def error(batch: Batch, index: int) -> Value:
     """Why a processor failed on the message, null if none did."""
     found = _message(batch, index).error
@@ -123,31 +158,58 @@ def _about(batch: Batch, index: int, name: str) -> Value:
     return None if found is None else str(found)
 
 
-@function("messages", context=True, total=True, cases=[Case("root.a = error_source_name()", "{}", '{"a":null}')])
+@function(
+    "messages",
+    context=True,
+    total=True,
+    cases=[Case("root.a = error_source_name()", "{}", '{"a":null}')],
+)
 def error_source_name(batch: Batch, index: int) -> Value:
     """The type of the component that failed."""
     return _about(batch, index, "name")
 
 
-@function("messages", context=True, total=True, cases=[Case("root.a = error_source_label()", "{}", '{"a":null}')])
+@function(
+    "messages",
+    context=True,
+    total=True,
+    cases=[Case("root.a = error_source_label()", "{}", '{"a":null}')],
+)
 def error_source_label(batch: Batch, index: int) -> Value:
     """The label of the component that failed."""
     return _about(batch, index, "label")
 
 
-@function("messages", context=True, total=True, cases=[Case("root.a = error_source_path()", "{}", '{"a":null}')])
+@function(
+    "messages",
+    context=True,
+    total=True,
+    cases=[Case("root.a = error_source_path()", "{}", '{"a":null}')],
+)
 def error_source_path(batch: Batch, index: int) -> Value:
     """The path of the component that failed."""
     return _about(batch, index, "path")
 
 
-@function("messages", context=True, total=True, status="experimental", cases=[Case("root = tracing_id()", "", "")])
+@function(
+    "messages",
+    context=True,
+    total=True,
+    status="experimental",
+    cases=[Case("root = tracing_id()", "", "")],
+)
 def tracing_id(batch: Batch, index: int) -> Value:
     """The id of the trace the message belongs to, empty if it belongs to none."""
     return getattr(_message(batch, index), "trace_id", None) or ""
 
 
-@function("messages", context=True, total=True, status="experimental", cases=[Case("root.a = tracing_span()", "{}", '{"a":null}')])
+@function(
+    "messages",
+    context=True,
+    total=True,
+    status="experimental",
+    cases=[Case("root.a = tracing_span()", "{}", '{"a":null}')],
+)
 def tracing_span(batch: Batch, index: int) -> Value:
     """The trace of the message as an object of header fields, null if it belongs to none."""
     span = getattr(_message(batch, index), "trace_headers", None)
@@ -155,6 +217,18 @@ def tracing_span(batch: Batch, index: int) -> Value:
 
 
 ENTRIES = (
-    content, json, metadata, meta, root_meta, batch_index, batch_size, error, errored,
-    error_source_name, error_source_label, error_source_path, tracing_id, tracing_span,
+    content,
+    json,
+    metadata,
+    meta,
+    root_meta,
+    batch_index,
+    batch_size,
+    error,
+    errored,
+    error_source_name,
+    error_source_label,
+    error_source_path,
+    tracing_id,
+    tracing_span,
 )

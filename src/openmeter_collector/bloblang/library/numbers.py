@@ -9,6 +9,7 @@ from typing import Any
 from openmeter_collector.bloblang.convert import get_int, get_number
 from openmeter_collector.bloblang.definition import Case, function, method
 from openmeter_collector.bloblang.failure import Fail, TypeFail
+from openmeter_collector.bloblang.gotext import trigonometry
 from openmeter_collector.values.kinds import (
     INT64_MAX,
     INT64_MIN,
@@ -66,7 +67,11 @@ def _is_int(number: float) -> bool:
 def round_(value: Value) -> Value:
     """The nearest integer; halves away from zero."""
     if type(value) is Float64 and -1e15 < value < 1e15:
-        return Int64(value + 0.5 if value >= 0 else value - 0.5) if abs(value) > 0.5 or abs(value) == 0.5 else Int64(0)
+        return (
+            Int64(value + 0.5 if value >= 0 else value - 0.5)
+            if abs(value) > 0.5 or abs(value) == 0.5
+            else Int64(0)
+        )
     number = _number(value)
     return value if _is_int(number) else _whole(number, _half_away)
 
@@ -88,13 +93,13 @@ def _logarithm(value: Value, change: Callable[[float], float]) -> Value:
 @method("numbers", cases=[Case("root = this.log().round()", "1000", "7")])
 def log(value: Value) -> Value:
     """The natural logarithm."""
-    return _logarithm(value, math.log)
+    return _logarithm(value, trigonometry.log)
 
 
 @method("numbers", cases=[Case("root = this.log10()", "1000", "3")])
 def log10(value: Value) -> Value:
     """The logarithm to base 10."""
-    return _logarithm(value, math.log10)
+    return _logarithm(value, trigonometry.log10)
 
 
 def _extreme(value: Value, choose: Callable[[float, float], float]) -> Value:
@@ -112,7 +117,17 @@ def _extreme(value: Value, choose: Callable[[float, float], float]) -> Value:
     return Float64(best or 0.0)
 
 
-@method("numbers", cases=[Case("root = this.max()", "[3,12.5,-1]", "12.5"), Case("root.a = this.max()", "[]", error="failed assignment (line 1): field `this`: the array was empty")])
+@method(
+    "numbers",
+    cases=[
+        Case("root = this.max()", "[3,12.5,-1]", "12.5"),
+        Case(
+            "root.a = this.max()",
+            "[]",
+            error="failed assignment (line 1): field `this`: the array was empty",
+        ),
+    ],
+)
 def max_(value: Value) -> Value:
     """The largest number of an array."""
     return _extreme(value, max)
@@ -124,25 +139,50 @@ def min_(value: Value) -> Value:
     return _extreme(value, min)
 
 
-@method("numbers", cases=[Case("root = this.bitwise_and(6)", "12", "4")], params={"value": "The other number."})
+def _integer(value: Value) -> int:
+    try:
+        if isinstance(value, SourceNumber) and math.isinf(value):
+            raise TypeFail(value)
+        return get_int(value)
+    except TypeFail:
+        raise TypeFail(value, "integer") from None
+
+
+@method(
+    "numbers",
+    cases=[Case("root = this.bitwise_and(6)", "12", "4")],
+    params={"value": "The other number."},
+)
 def bitwise_and(receiver: Value, value: int) -> Value:
     """The bits that both numbers have."""
-    return Int64(get_int(receiver) & value)
+    return Int64(_integer(receiver) & value)
 
 
-@method("numbers", cases=[Case("root = this.bitwise_or(6)", "12", "14")], params={"value": "The other number."})
+@method(
+    "numbers",
+    cases=[Case("root = this.bitwise_or(6)", "12", "14")],
+    params={"value": "The other number."},
+)
 def bitwise_or(receiver: Value, value: int) -> Value:
     """The bits that either number has."""
-    return Int64(get_int(receiver) | value)
+    return Int64(_integer(receiver) | value)
 
 
-@method("numbers", cases=[Case("root = this.bitwise_xor(6)", "12", "10")], params={"value": "The other number."})
+@method(
+    "numbers",
+    cases=[Case("root = this.bitwise_xor(6)", "12", "10")],
+    params={"value": "The other number."},
+)
 def bitwise_xor(receiver: Value, value: int) -> Value:
     """The bits that only one of the numbers has."""
-    return Int64(get_int(receiver) ^ value)
+    return Int64(_integer(receiver) ^ value)
 
 
-@method("numbers", plugin=True, cases=[Case("root = this.map_each(this.abs())", "[5,-5,-1.5]", "[5,5,1.5]")])
+@method(
+    "numbers",
+    plugin=True,
+    cases=[Case("root = this.map_each(this.abs())", "[5,-5,-1.5]", "[5,5,1.5]")],
+)
 def abs_(value: Value) -> Value:
     """The number without its sign."""
     if isinstance(value, Integer) and value.type_name in ("int", "int8", "int16", "int32", "int64"):
@@ -150,7 +190,7 @@ def abs_(value: Value) -> Value:
             raise Fail("the absolute value does not fit an integer of 64 bits")
         return Int64(abs(int(value)))
     if isinstance(value, Integer):
-        return value
+        raise TypeFail(value, "number", "integer")
     if type(value) is int and INT64_MIN < value <= INT64_MAX:
         return Int64(abs(value))
     if is_number(value):
@@ -165,7 +205,12 @@ def _float_method(value: Value, change: Callable[[float], float]) -> Value:
         return Float64(math.nan)
 
 
-@method("numbers", plugin=True, cases=[Case("root = this.pow(10)", "2", "1024")], params={"exponent": "The exponent."})
+@method(
+    "numbers",
+    plugin=True,
+    cases=[Case("root = this.pow(10)", "2", "1024")],
+    params={"exponent": "The exponent."},
+)
 def pow_(value: Value, exponent: float) -> Value:
     """The number to a power."""
     base = get_number(value)
@@ -180,19 +225,19 @@ def pow_(value: Value, exponent: float) -> Value:
 @method("numbers", plugin=True, cases=[Case("root = (this * pi() / 180).sin()", "90", "1")])
 def sin(value: Value) -> Value:
     """The sine of an angle in radians."""
-    return _float_method(value, math.sin)
+    return _float_method(value, trigonometry.sin)
 
 
 @method("numbers", plugin=True, cases=[Case("root = (this * pi() / 180).cos()", "0", "1")])
 def cos(value: Value) -> Value:
     """The cosine of an angle in radians."""
-    return _float_method(value, math.cos)
+    return _float_method(value, trigonometry.cos)
 
 
 @method("numbers", plugin=True, cases=[Case("root = (this * pi() / 180).tan()", "0", "0")])
 def tan(value: Value) -> Value:
     """The tangent of an angle in radians."""
-    return _float_method(value, math.tan)
+    return _float_method(value, trigonometry.tan)
 
 
 @function("general", static=False, total=True, cases=[Case("root = pi()", "", "3.141592653589793")])
@@ -202,6 +247,20 @@ def pi() -> Any:
 
 
 ENTRIES = (
-    ceil, floor, round_, log, log10, max_, min_, bitwise_and, bitwise_or, bitwise_xor, abs_,
-    pow_, sin, cos, tan, pi,
+    ceil,
+    floor,
+    round_,
+    log,
+    log10,
+    max_,
+    min_,
+    bitwise_and,
+    bitwise_or,
+    bitwise_xor,
+    abs_,
+    pow_,
+    sin,
+    cos,
+    tan,
+    pi,
 )

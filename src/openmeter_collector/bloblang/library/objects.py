@@ -37,7 +37,11 @@ def key_values(value: Value) -> Value:
     return [{"key": key, "value": one} for key, one in _object(value).items()]
 
 
-@method("objects", cases=[Case("root = this.merge({\"a\":2,\"c\":3})", '{"a":1,"b":1}', '{"a":[1,2],"b":1,"c":3}')], params={"with": "What to merge with."})
+@method(
+    "objects",
+    cases=[Case('root = this.merge({"a":2,"c":3})', '{"a":1,"b":1}', '{"a":[1,2],"b":1,"c":3}')],
+    params={"with": "What to merge with."},
+)
 def merge(value: Value, with_: Any) -> Value:
     """Both objects in one, in depth; where both have a field, an array of both values."""
     if type(value) is list:
@@ -65,7 +69,17 @@ def _combine(left: dict[str, Value], right: dict[str, Value], collide: Any) -> d
     return made
 
 
-@method("objects", cases=[Case("root = this.assign({\"a\":2,\"c\":{\"y\":1}})", '{"a":1,"c":{"x":1}}', '{"a":2,"c":{"x":1,"y":1}}')], params={"with": "What to put over the object."})
+@method(
+    "objects",
+    cases=[
+        Case(
+            'root = this.assign({"a":2,"c":{"y":1}})',
+            '{"a":1,"c":{"x":1}}',
+            '{"a":2,"c":{"x":1,"y":1}}',
+        )
+    ],
+    params={"with": "What to put over the object."},
+)
 def assign(value: Value, with_: Any) -> Value:
     """Both objects in one, in depth; where both have a field, the argument's value."""
     if type(value) is list:
@@ -85,7 +99,17 @@ def _paths(args: tuple[Any, ...]) -> list[tuple[str, ...]]:
     return found
 
 
-@method("objects", prepared=True, cases=[Case('root = this.without("b.c", "d")', '{"a":1,"b":{"c":2,"e":3},"d":4}', '{"a":1,"b":{"e":3}}')])
+@method(
+    "objects",
+    prepared=True,
+    cases=[
+        Case(
+            'root = this.without("b.c", "d")',
+            '{"a":1,"b":{"c":2,"e":3},"d":4}',
+            '{"a":1,"b":{"e":3}}',
+        )
+    ],
+)
 def without(*args: Any) -> Any:
     """The object without the fields at some paths."""
     excluded = _paths(args)
@@ -102,7 +126,17 @@ def _without(value: dict[str, Value], excluded: list[tuple[str, ...]]) -> dict[s
     return made
 
 
-@method("objects", plugin=True, prepared=True, name="with", cases=[Case('root = this.with("b.c", "d")', '{"a":1,"b":{"c":2,"e":3},"d":4}', '{"b":{"c":2},"d":4}')])
+@method(
+    "objects",
+    plugin=True,
+    prepared=True,
+    name="with",
+    cases=[
+        Case(
+            'root = this.with("b.c", "d")', '{"a":1,"b":{"c":2,"e":3},"d":4}', '{"b":{"c":2},"d":4}'
+        )
+    ],
+)
 def with_(*args: Any) -> Any:
     """The object with only the fields at some paths."""
     included = _paths(args)
@@ -120,18 +154,32 @@ def _with(value: dict[str, Value], included: list[tuple[str, ...]]) -> dict[str,
     return made
 
 
-@method("objects", plugin=True, cases=[Case("root = this.squash()", '[{"a":1},{"a":2,"b":3}]', '{"a":[1,2],"b":3}')])
+@method(
+    "objects",
+    plugin=True,
+    cases=[Case("root = this.squash()", '[{"a":1},{"a":2,"b":3}]', '{"a":[1,2],"b":3}')],
+)
 def squash(value: Value) -> Value:
     """One object out of an array of objects, merged as `merge` does."""
     if type(value) is not list:
         raise TypeFail(value, "array")
     made: dict[str, Value] = {}
     for one in value:
-        made = _combine(made, _object(one), _collect)
+        made = _combine(made, one, _collect) if type(one) is dict else made
     return made
 
 
-@method("objects", cases=[Case("root = this.collapse()", '{"a":{"b":1},"c":[2,{"d":3}],"e":{}}', '{"a.b":1,"c.0":2,"c.1.d":3}')], params={"include_empty": "Keep empty arrays and objects."})
+@method(
+    "objects",
+    cases=[
+        Case(
+            "root = this.collapse()",
+            '{"a":{"b":1},"c":[2,{"d":3}],"e":{}}',
+            '{"a.b":1,"c.0":2,"c.1.d":3}',
+        )
+    ],
+    params={"include_empty": "Keep empty arrays and objects."},
+)
 def collapse(value: Value, include_empty: bool = False) -> Value:
     """A flat object with a path for each value."""
     if not isinstance(value, (dict, list)):
@@ -143,7 +191,7 @@ def collapse(value: Value, include_empty: bool = False) -> Value:
 
 def _collapse(value: Value, path: str, made: dict[str, Value], empty: bool) -> None:
     lead = path + "." if path else ""
-    if isinstance(value, (dict, list)) and (value or not empty or not path):
+    if isinstance(value, (dict, list)) and (value or not empty):
         pairs = value.items() if isinstance(value, dict) else enumerate(value)
         for key, one in pairs:
             name = str(key).replace("~", "~0").replace(".", "~1")
@@ -157,7 +205,18 @@ def _collapse(value: Value, path: str, made: dict[str, Value], empty: bool) -> N
         made[path] = value
 
 
-@method("objects", prepared=True, cases=[Case('root = this.explode("v")', '{"id":1,"v":["a","b"]}', '[{"id":1,"v":"a"},{"id":1,"v":"b"}]')], params={"path": "The path of an array or object."})
+@method(
+    "objects",
+    prepared=True,
+    cases=[
+        Case(
+            'root = this.explode("v")',
+            '{"id":1,"v":["a","b"]}',
+            '[{"id":1,"v":"a"},{"id":1,"v":"b"}]',
+        )
+    ],
+    params={"path": "The path of an array or object."},
+)
 def explode(path: str) -> Any:
     """One document for each element at a path, with all else copied into each."""
     segments = paths.split(path)
@@ -182,7 +241,19 @@ def _placed(rest: Value, path: tuple[str, ...], value: Value) -> Value:
         return rest
 
 
-@method("objects", status="beta", prepared=True, cases=[Case('root = this.json_schema("""{"type":"object","required":["id"]}""")', '{"id":1}', '{"id":1}')], params={"schema": "A JSON schema."})
+@method(
+    "objects",
+    status="beta",
+    prepared=True,
+    cases=[
+        Case(
+            'root = this.json_schema("""{"type":"object","required":["id"]}""")',
+            '{"id":1}',
+            '{"id":1}',
+        )
+    ],
+    params={"schema": "A JSON schema."},
+)
 def json_schema(schema: str) -> Any:
     """The value itself, if it is valid by a JSON schema; else an error."""
     import jsonschema_rs  # noqa: PLC0415 - loaded by who uses it
@@ -208,6 +279,15 @@ def _problem(error: Any) -> str:
 
 
 ENTRIES = (
-    keys, values, key_values, merge, assign, without, with_, squash, collapse, explode,
+    keys,
+    values,
+    key_values,
+    merge,
+    assign,
+    without,
+    with_,
+    squash,
+    collapse,
+    explode,
     json_schema,
 )

@@ -54,25 +54,47 @@ def _each(text: str, change: Any) -> str:
 @method("strings", cases=[Case("root = this.capitalize()", '"the foo bar"', "The Foo Bar")])
 def capitalize(value: Value) -> Value:
     """Change the first letter of every word to upper case."""
-    text = text_or_bytes(value)
-    made = []
-    inside = False
-    for char in text:
-        made.append(char if inside else _each(char, str.title))
-        inside = char.isalnum() or char in "_'" or (inside and not char.isspace() and char != "-" and ord(char) > 127)
-    return like(value, "".join(made))
+    return like(value, _WORD.sub(_titled, text_or_bytes(value)))
 
 
-@method("strings", cases=[Case("root = this.trim()", '"  a b  "', "a b"), Case('root = this.trim("!?")', '"!?what?"', "what")], params={"cutset": "The characters to remove; white space when not given."})
+_WORD = re.compile(r"\w+(?:['’.:·]?\w+)*")
+
+
+def _titled(match: re.Match[str]) -> str:
+    """A word with its first letter large and all others small."""
+    word = match[0]
+    for at, char in enumerate(word):
+        if char.lower() != char.upper():
+            return word[:at] + _each(char, str.title) + _each(word[at + 1 :], str.lower)
+    return word
+
+
+@method(
+    "strings",
+    cases=[
+        Case("root = this.trim()", '"  a b  "', "a b"),
+        Case('root = this.trim("!?")', '"!?what?"', "what"),
+    ],
+    params={"cutset": "The characters to remove; white space when not given."},
+)
 def trim(value: Value, cutset: str | None = None) -> Value:
     """Remove characters from both ends."""
-    return like(value, text_or_bytes(value).strip(cutset if cutset is not None else _SPACE))
+    made = text_or_bytes(value).strip(cutset if cutset is not None else _SPACE)
+    # The engine has no empty bytes here, which it writes as null.
+    return None if not made and isinstance(value, bytes) else like(value, made)
 
 
 _SPACE = "\t\n\v\f\r \x85\xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u2028\u2029\u202f\u205f\u3000"
 
 
-@method("strings", cases=[Case('root = this.trim_prefix("req_")', '"req_42"', "42"), Case('root = this.trim_prefix("req_")', '"42"', "42")], params={"prefix": "What to remove."})
+@method(
+    "strings",
+    cases=[
+        Case('root = this.trim_prefix("req_")', '"req_42"', "42"),
+        Case('root = this.trim_prefix("req_")', '"42"', "42"),
+    ],
+    params={"prefix": "What to remove."},
+)
 def trim_prefix(value: Value, prefix: str) -> Value:
     """Remove a prefix; text that does not start with it stays as it is."""
     if type(value) is str:
@@ -80,13 +102,21 @@ def trim_prefix(value: Value, prefix: str) -> Value:
     return like(value, text_or_bytes(value).removeprefix(prefix))
 
 
-@method("strings", cases=[Case('root = this.trim_suffix("_v1")', '"data_v1"', "data")], params={"suffix": "What to remove."})
+@method(
+    "strings",
+    cases=[Case('root = this.trim_suffix("_v1")', '"data_v1"', "data")],
+    params={"suffix": "What to remove."},
+)
 def trim_suffix(value: Value, suffix: str) -> Value:
     """Remove a suffix; text that does not end with it stays as it is."""
     return like(value, text_or_bytes(value).removesuffix(suffix))
 
 
-@method("strings", cases=[Case('root = this.has_prefix("foo")', '"foobar"', "true")], params={"value": "The text to look for."})
+@method(
+    "strings",
+    cases=[Case('root = this.has_prefix("foo")', '"foobar"', "true")],
+    params={"value": "The text to look for."},
+)
 def has_prefix(receiver: Value, value: str) -> bool:
     """Whether the text starts with another."""
     if type(receiver) is str:
@@ -94,19 +124,38 @@ def has_prefix(receiver: Value, value: str) -> bool:
     return text_or_bytes(receiver).startswith(value)
 
 
-@method("strings", cases=[Case('root = this.has_suffix("bar")', '"foobar"', "true")], params={"value": "The text to look for."})
+@method(
+    "strings",
+    cases=[Case('root = this.has_suffix("bar")', '"foobar"', "true")],
+    params={"value": "The text to look for."},
+)
 def has_suffix(receiver: Value, value: str) -> bool:
     """Whether the text ends with another."""
     return text_or_bytes(receiver).endswith(value)
 
 
-@method("strings", cases=[Case('root = this.index_of("l")', '"héllo"', "3"), Case('root = this.index_of("x")', '"a"', "-1")], params={"value": "The text to look for."})
+@method(
+    "strings",
+    cases=[
+        Case('root = this.index_of("l")', '"héllo"', "3"),
+        Case('root = this.index_of("x")', '"a"', "-1"),
+    ],
+    params={"value": "The text to look for."},
+)
 def index_of(receiver: Value, value: str) -> Value:
     """The position of the first occurrence of a text, in bytes; -1 if there is none."""
     return Int64(encode(text_or_bytes(receiver)).find(encode(value)))
 
 
-@method("objects", cases=[Case('root = this.contains("oba")', '"foobar"', "true"), Case("root = this.contains(2)", "[1,2.0]", "true"), Case('root = this.contains("b")', '{"a":"b"}', "true")], params={"value": "What to look for."})
+@method(
+    "objects",
+    cases=[
+        Case('root = this.contains("oba")', '"foobar"', "true"),
+        Case("root = this.contains(2)", "[1,2.0]", "true"),
+        Case('root = this.contains("b")', '{"a":"b"}', "true"),
+    ],
+    params={"value": "What to look for."},
+)
 def contains(receiver: Value, value: Any) -> bool:
     """Whether a text contains another, or an array or object contains a value."""
     if type(receiver) is str:
@@ -120,7 +169,14 @@ def contains(receiver: Value, value: Any) -> bool:
     raise TypeFail(receiver, "string", "array", "object")
 
 
-@method("objects", cases=[Case("root = this.length()", '"héllo"', "6"), Case("root = this.length()", "[1,2]", "2"), Case("root = this.length()", '{"a":1}', "1")])
+@method(
+    "objects",
+    cases=[
+        Case("root = this.length()", '"héllo"', "6"),
+        Case("root = this.length()", "[1,2]", "2"),
+        Case("root = this.length()", '{"a":1}', "1"),
+    ],
+)
 def length(value: Value) -> Value:
     """The number of bytes of a text, elements of an array or fields of an object."""
     if type(value) is str:
@@ -163,7 +219,14 @@ def unquote(value: Value) -> Value:
     return made
 
 
-@method("strings", cases=[Case("root = this.repeat(3)", '"ab"', "ababab"), Case("root = this.repeat(0)", '"ab"', "")], params={"count": "How many times."})
+@method(
+    "strings",
+    cases=[
+        Case("root = this.repeat(3)", '"ab"', "ababab"),
+        Case("root = this.repeat(0)", '"ab"', ""),
+    ],
+    params={"count": "How many times."},
+)
 def repeat(value: Value, count: int) -> Value:
     """The text several times in a row; results beyond 64 MiB are an error."""
     text = text_or_bytes(value)
@@ -174,7 +237,11 @@ def repeat(value: Value, count: int) -> Value:
     return like(value, text * count)
 
 
-@method("strings", cases=[Case('root = this.replace_all("o", "0")', '"foo"', "f00")], params={"old": "What to replace.", "new": "What to put in its place."})
+@method(
+    "strings",
+    cases=[Case('root = this.replace_all("o", "0")', '"foo"', "f00")],
+    params={"old": "What to replace.", "new": "What to put in its place."},
+)
 def replace_all(value: Value, old: str, new: str) -> Value:
     """Replace every occurrence of a text."""
     text = text_or_bytes(value)
@@ -183,7 +250,13 @@ def replace_all(value: Value, old: str, new: str) -> Value:
     return like(value, text.replace(old, new))
 
 
-@method("strings", status="deprecated", name="replace", cases=[Case('root = this.replace("o", "0")', '"foo"', "f00")], params={"old": "What to replace.", "new": "What to put in its place."})
+@method(
+    "strings",
+    status="deprecated",
+    name="replace",
+    cases=[Case('root = this.replace("o", "0")', '"foo"', "f00")],
+    params={"old": "What to replace.", "new": "What to put in its place."},
+)
 def replace(value: Value, old: str, new: str) -> Value:
     """Replace every occurrence of a text; `replace_all` is the newer name."""
     result: Value = replace_all.call(value, old, new)
@@ -206,7 +279,16 @@ def _pairs(values: list[Any]) -> dict[str, str]:
     return made
 
 
-@method("strings", prepared=True, cases=[Case('root = this.replace_all_many(["<b>", "&lt;b&gt;", "i", "j"])', '"<b>ai"', "&lt;b&gt;aj")], params={"values": "Texts and their replacements, in turn."})
+@method(
+    "strings",
+    prepared=True,
+    cases=[
+        Case(
+            'root = this.replace_all_many(["<b>", "&lt;b&gt;", "i", "j"])', '"<b>ai"', "&lt;b&gt;aj"
+        )
+    ],
+    params={"values": "Texts and their replacements, in turn."},
+)
 def replace_all_many(values: list[Any]) -> Any:
     """Replace several texts at once; at each place the first pair that fits wins."""
     pairs = _pairs(values)
@@ -221,13 +303,29 @@ def replace_all_many(values: list[Any]) -> Any:
     return run
 
 
-@method("strings", prepared=True, status="deprecated", cases=[Case('root = this.replace_many(["a", "b"])', '"aa"', "bb")], params={"values": "Texts and their replacements, in turn."})
+@method(
+    "strings",
+    prepared=True,
+    status="deprecated",
+    cases=[Case('root = this.replace_many(["a", "b"])', '"aa"', "bb")],
+    params={"values": "Texts and their replacements, in turn."},
+)
 def replace_many(values: list[Any]) -> Any:
     """Replace several texts at once; `replace_all_many` is the newer name."""
     return replace_all_many.call(values)
 
 
-@method("strings", cases=[Case('root = this.split(",")', '"a,b,,c"', '["a","b","","c"]'), Case('root = this.split(",", true)', '"a,,c"', '["a",null,"c"]')], params={"delimiter": "What stands between the parts.", "empty_as_null": "Make empty parts null."})
+@method(
+    "strings",
+    cases=[
+        Case('root = this.split(",")', '"a,b,,c"', '["a","b","","c"]'),
+        Case('root = this.split(",", true)', '"a,,c"', '["a",null,"c"]'),
+    ],
+    params={
+        "delimiter": "What stands between the parts.",
+        "empty_as_null": "Make empty parts null.",
+    },
+)
 def split(value: Value, delimiter: str, empty_as_null: bool = False) -> Value:
     """Split text at every occurrence of a delimiter."""
     if type(value) is str:
@@ -242,7 +340,14 @@ def split(value: Value, delimiter: str, empty_as_null: bool = False) -> Value:
     return parts
 
 
-@method("objects", cases=[Case('root = this.join(", ")', '["a","b"]', "a, b"), Case("root = this.join()", '["a","b"]', "ab")], params={"delimiter": "What to put between the elements."})
+@method(
+    "objects",
+    cases=[
+        Case('root = this.join(", ")', '["a","b"]', "a, b"),
+        Case("root = this.join()", '["a","b"]', "ab"),
+    ],
+    params={"delimiter": "What to put between the elements."},
+)
 def join(value: Value, delimiter: str | None = None) -> Value:
     """Join an array of texts to one."""
     if not isinstance(value, list):
@@ -255,7 +360,22 @@ def join(value: Value, delimiter: str | None = None) -> Value:
     return (delimiter or "").join(parts)
 
 
-@method("strings", cases=[Case('root = "%v costs %.2f".format(this.name, this.cost.number())', '{"name":"tea","cost":2.5}', "tea costs 2.50"), Case('root = "%d".format(this.n)', '{"n":5}', "%!d(json.Number=5)", note="A number of the document is text to the verbs; `+ 0` makes it a number.")])
+@method(
+    "strings",
+    cases=[
+        Case(
+            'root = "%v costs %.2f".format(this.name, this.cost.number())',
+            '{"name":"tea","cost":2.5}',
+            "tea costs 2.50",
+        ),
+        Case(
+            'root = "%d".format(this.n)',
+            '{"n":5}',
+            "%!d(json.Number=5)",
+            note="A number of the document is text to the verbs; `+ 0` makes it a number.",
+        ),
+    ],
+)
 def format_(value: Value, *args: Any) -> Value:
     """Put values into text, at the verbs `%v`, `%s`, `%d`, `%f`, `%q`, `%x` and so on."""
     text = sprintf(get_string(value), args)
@@ -264,7 +384,18 @@ def format_(value: Value, *args: Any) -> Value:
     return text
 
 
-@method("objects", prepared=True, cases=[Case("root = this.slice(1, 3)", '"abcdef"', "bc"), Case("root = this.slice(-2)", "[1,2,3]", "[2,3]")], params={"low": "The first position, from the end when negative.", "high": "The position after the last."})
+@method(
+    "objects",
+    prepared=True,
+    cases=[
+        Case("root = this.slice(1, 3)", '"abcdef"', "bc"),
+        Case("root = this.slice(-2)", "[1,2,3]", "[2,3]"),
+    ],
+    params={
+        "low": "The first position, from the end when negative.",
+        "high": "The position after the last.",
+    },
+)
 def slice_(low: int, high: int | None = None) -> Any:
     """A part of a text (in bytes) or of an array."""
     if high is not None and high > 0 and low >= high:
@@ -299,7 +430,27 @@ def _bounds(size: int, low: int, high: int | None) -> tuple[int, int]:
 
 
 ENTRIES = (
-    uppercase, lowercase, capitalize, trim, trim_prefix, trim_suffix, has_prefix, has_suffix,
-    index_of, contains, length, reverse, quote, unquote, repeat, replace_all, replace,
-    replace_all_many, replace_many, split, join, format_, slice_,
+    uppercase,
+    lowercase,
+    capitalize,
+    trim,
+    trim_prefix,
+    trim_suffix,
+    has_prefix,
+    has_suffix,
+    index_of,
+    contains,
+    length,
+    reverse,
+    quote,
+    unquote,
+    repeat,
+    replace_all,
+    replace,
+    replace_all_many,
+    replace_many,
+    split,
+    join,
+    format_,
+    slice_,
 )
