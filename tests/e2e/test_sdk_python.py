@@ -21,6 +21,7 @@ from openmeter import Client
 from openmeter.aio import Client as AsyncClient
 from openmeter.models import Event
 
+from kit.waiting import eventually
 from openmeter_collector.testing.sandbox import faults as fault
 
 WHEN = datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)
@@ -277,8 +278,7 @@ async def test_a_full_collector_is_waited_for_and_nothing_is_lost(start_collecto
                 accepted.append(id_)
 
         sending = asyncio.create_task(send())
-        while not await target.metric("cloudevents_put_off"):  # noqa: ASYNC110 - asked over HTTP
-            await asyncio.sleep(0.05)
+        await eventually(lambda: target.metric("cloudevents_put_off"))
         assert 5 <= len(accepted) < 40
         await target.sandbox.up()
         await asyncio.wait_for(sending, 120)
