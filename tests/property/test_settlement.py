@@ -23,11 +23,6 @@ class Root:
         self.delivery = Delivery(batch, self.told.append)
 
 
-def descend(message, ids):
-    made = Message(message.content, origin=message.origin, context=frozenset(ids))
-    return made
-
-
 def apply(step, draw, deliveries):
     if step == "split":
         size = draw(st.integers(1, 3))
@@ -68,7 +63,7 @@ def test_each_delivery_is_settled_once_and_names_exactly_what_has_to_come_again(
         if not leaves:
             break
     leaves = draw(st.permutations(leaves))
-    again, letters, exact = set(), {}, True
+    again, letters = set(), {}
     for leaf in leaves:
         for root in roots:
             assert len(root.told) <= 1
