@@ -12,7 +12,15 @@ from openmeter_collector import __version__
 from openmeter_collector.errors import CollectorError, ConfigError
 
 COMMANDS: Final = {
+    "create": "openmeter_collector.cli.create:create",
+    "demo": "openmeter_collector.cli.demo:demo",
+    "docs": "openmeter_collector.cli.docs:docs",
+    "echo": "openmeter_collector.cli.echo:echo",
+    "lint": "openmeter_collector.cli.lint:lint",
+    "list": "openmeter_collector.cli.list:list_",
     "run": "openmeter_collector.cli.run:run",
+    "sandbox": "openmeter_collector.cli.sandbox:sandbox",
+    "seed": "openmeter_collector.cli.seed:seed",
 }
 
 

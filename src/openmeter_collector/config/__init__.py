@@ -3,7 +3,6 @@
 from openmeter_collector.config.lint import InvalidConfig, Problem, Scrubber, lint_lines
 from openmeter_collector.config.load import Reading, load, read
 from openmeter_collector.config.model import Config, Resources, Stream, resources_of
-from openmeter_collector.config.render import render
 
 __all__ = [
     "Config",
@@ -16,6 +15,5 @@ __all__ = [
     "lint_lines",
     "load",
     "read",
-    "render",
     "resources_of",
 ]

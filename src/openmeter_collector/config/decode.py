@@ -12,14 +12,17 @@ from typing import Any, Final
 
 from openmeter_collector.component.node import Node
 from openmeter_collector.config import scalars
+from openmeter_collector.config.lint import SCRUBBED
 from openmeter_collector.config.placing import WITH_PROCESSORS, place
 from openmeter_collector.config.report import FAULTY, Report, article, describe, in_fields
 from openmeter_collector.config.tree import Mapping, Place, Scalar, Sequence, Tree
 from openmeter_collector.spec import types as t
 from openmeter_collector.spec.component import ComponentSpec, FieldSpec, attribute_of, fields_of
+from openmeter_collector.spec.fields import CodeError
 from openmeter_collector.spec.registry import Registry, closest
 
 _LABEL: Final = re.compile(r"[a-z0-9_\-]+")
+_LABELLED: Final = ("input", "processor", "output", "cache", "rate_limit")
 _TEXT: Final = t.Scalar("string")
 
 
@@ -62,6 +65,12 @@ class Decoder:
         spec = self.registry.get(kind, name)
         assert spec is not None
         where = tree.entries["type" if "type" in tree.entries else name].place
+        if not label and kind in _LABELLED:
+            text = f"label is required for {path}"
+            self.report(where, "unlabelled", text, path, severity="unlabelled")
+        if spec.stability == "deprecated":
+            text = f"component {name} is deprecated"
+            self.report(where, "deprecated", text, path, severity="deprecated")
         if spec.ours:
             self._ours(where, f"{kind} {name!r}", path)
         config = self.config(spec, body, where, f"{path}.{name}")
@@ -213,6 +222,8 @@ class Decoder:
         if one.choices and isinstance(value, str) and value not in one.choices:
             return self._bad_option(tree, value, tuple(one.choices), path, hidden=one.secret)
         if one.lint and (fault := one.lint(value)):
+            if one.secret:
+                fault = fault.replace(str(value), SCRUBBED)
             found, _, hint = fault.partition("; ")
             return self.report(tree.place, "rule", fault, path, found=found, hint=hint)
         return value
@@ -247,9 +258,18 @@ class Decoder:
             return self.report.wrong(tree, go_name, path)
         try:
             return scalars.DECODE[kind.kind](tree)
-        except scalars.CodeFault as fault:
-            text = "the code in a secret value does not compile" if hidden else fault.text
-            return self.report(tree.place, "bad_code", text, path, lint_at=fault.lint_at(tree))
+        except CodeError as error:
+            quiet = "the code in a secret value does not compile"
+            found, _, hint = str(error).partition("; ")
+            return self.report(
+                scalars.place_in(tree, error.line, error.column),
+                "bad_code",
+                quiet if hidden else error.lint,
+                path,
+                found=quiet if hidden else found,
+                hint="" if hidden else hint,
+                lint_at=scalars.lint_place_in(tree, error.line, error.column),
+            )
         except ValueError as error:
             text = f"the value is not {article(kind.kind)}" if hidden else str(error)
             found, _, hint = text.partition("; ")

@@ -10,7 +10,10 @@ from typing import Any, Final
 from openmeter_collector.config.source_text import has_variables
 from openmeter_collector.config.tree import resolve
 
-_BARE: Final = re.compile(r"[A-Za-z_./][\w./@+\-]*(?: [A-Za-z][\w./@+\-]*)*", re.ASCII)
+_BARE: Final = re.compile(
+    r"[A-Za-z_./][\w./@+\-]*(?: [A-Za-z][\w./@+\-]*)*|(?:\d+(?:\.\d+)?(?:[mnu]?s|m|h|[KMGT]i?B))+",
+    re.ASCII,
+)
 _OLD_BOOL: Final = re.compile(r"y|n|yes|no|on|off", re.IGNORECASE)
 _BLOCK: Final = re.compile(r"(?:[^\s][^\n]*\n)(?:[^\n]*\n)*[^\n]*[^\s]\n?")
 _UNPRINTABLE: Final = re.compile(r"[^\n\x20-\x7e\xa1-\ud7ff\ue000-\ufefe\uff00-\ufffd]")

@@ -107,11 +107,15 @@ class Scrubber:
     """Takes secrets out of texts."""
 
     def __init__(self, secrets: Iterable[str]) -> None:
-        # The longest first: one secret may be the beginning of another.
-        self._secrets = sorted((s for s in secrets if s), key=len, reverse=True)
+        self._secrets = frozenset(s for s in secrets if s)
+        # The longest first: one may be the beginning of another. Very short ones are found only
+        # where they stand alone; as parts of words they would be everywhere.
+        self._parts = sorted((s for s in self._secrets if len(s) >= 4), key=len, reverse=True)
 
     def scrub(self, text: str) -> str:
         """The text, each secret replaced."""
-        for secret in self._secrets:
+        if text in self._secrets:
+            return SCRUBBED
+        for secret in self._parts:
             text = text.replace(secret, SCRUBBED)
         return text

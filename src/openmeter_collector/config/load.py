@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, Generic, TypeVar
 
@@ -19,9 +20,10 @@ from openmeter_collector.config.model import (
     Stream,
     resources_of,
 )
-from openmeter_collector.config.report import Report
+from openmeter_collector.config.report import FAULTY, Report
 from openmeter_collector.config.source_text import SourceText
 from openmeter_collector.spec.registry import Registry
+from openmeter_collector.spec.types import Optional, Scalar
 
 Document = TypeVar("Document", Config, Stream, Resources)
 Source = Path | str
@@ -34,6 +36,7 @@ _DEFAULTS: Final = {
     "metrics": "prometheus",
     "tracer": "none",
 }
+_MAPPING: Final = Optional(Scalar("mapping"))
 _NOWHERE: Final = tree.Place("", 0, 0)
 
 
@@ -49,7 +52,7 @@ class Reading(Generic[Document]):
 
     config: Document | None
     problems: tuple[Problem, ...]
-    secrets: frozenset[str]
+    secrets: frozenset[str] = field(repr=False)
 
     def or_raise(self) -> Document:
         """The document.
@@ -156,17 +159,26 @@ class _Reader:
             if root is not None:
                 root = set_values.apply(root, overrides, report)
                 made = self.decoder.section(document, root, "root")
-                return made if isinstance(made, document) else None
+                return self._with_mapping(made, root) if isinstance(made, document) else None
         finally:
             report.chilled = chilled
         return None
+
+    def _with_mapping(self, made: Document, root: tree.Mapping) -> Document:
+        metrics = root.get("metrics")
+        written = metrics.get("mapping") if isinstance(metrics, tree.Mapping) else None
+        if not isinstance(made, Config) or written is None:
+            return made
+        mapping = self.decoder.value(_MAPPING, written, "root.metrics.mapping")
+        changed: dict[str, Any] = {"metrics_mapping": None if mapping is FAULTY else mapping}
+        return replace(made, **changed)
 
 
 def parse(text: SourceText, report: Report) -> tree.Mapping | None:
     """The document as a tree; faults go to `report`."""
     _check_variables(text, report)
     try:
-        root = tree.parse(text.text, text.file, text.locate)
+        root = tree.parse(text.text, text.file, text.locate, partial(_ignored, report))
     except tree.BadYaml as bad:
         report(
             bad.place, "bad_yaml", bad.lint or bad.text, "",
@@ -182,6 +194,13 @@ def parse(text: SourceText, report: Report) -> tree.Mapping | None:
         hint="write fields such as `input:` and `output:`", lint_at=(1, 1),
     )  # fmt: skip
     return None
+
+
+def _ignored(report: Report, place: tree.Place) -> None:
+    report(
+        place, "more_documents", "a second document follows and is not read", "",
+        hint="put each stream into a file of its own", severity="warning",
+    )  # fmt: skip
 
 
 def _check_variables(text: SourceText, report: Report) -> None:

@@ -10,6 +10,7 @@ from openmeter_collector.spec.fields import (
     BufferNode,
     CacheNode,
     InputNode,
+    MappingText,
     MetricsNode,
     OutputNode,
     ProcessorNode,
@@ -222,6 +223,8 @@ class Config:
     )
     logger: Logger = field(default_factory=Logger, doc="What is logged and how.")
     metrics: MetricsNode | None = field(default=None, doc="Where metrics go.")
+    metrics_mapping: MappingText | None = None
+    """Renames and drops metrics; written as `mapping` beside the metrics component."""
     tracer: TracerNode | None = field(default=None, doc="Where traces go.")
     shutdown_delay: Duration = field(
         default=Duration("0s"), doc="Wait this long after the signal before stopping."

@@ -9,6 +9,7 @@ from typing import Any, Final
 from openmeter_collector.component.node import Node
 from openmeter_collector.config.emit import to_yaml
 from openmeter_collector.config.lint import SCRUBBED, Scrubber
+from openmeter_collector.config.model import Config
 from openmeter_collector.spec.component import ComponentSpec, FieldSpec, attribute_of, fields_of
 from openmeter_collector.spec.fields import CodeText
 from openmeter_collector.values.units import ByteSize, Duration
@@ -32,10 +33,13 @@ class _Renderer:
         self._scrub = scrub
 
     def section(self, config: object) -> dict[str, Any]:
-        return {
+        written = {
             name: self._field(one, getattr(config, attribute_of(type(config), name)))
             for name, one in fields_of(type(config)).items()
         }
+        if isinstance(config, Config) and config.metrics and config.metrics_mapping:
+            written["metrics"]["mapping"] = self._text(config.metrics_mapping.text)
+        return written
 
     def node(self, node: Node) -> dict[str, Any]:
         spec: ComponentSpec = type(node.config).__spec__  # type: ignore[attr-defined]

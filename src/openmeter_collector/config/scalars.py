@@ -11,19 +11,6 @@ from openmeter_collector.spec.fields import Interpolated, MappingText
 from openmeter_collector.values.units import ByteSize, Duration
 
 
-class CodeFault(Exception):
-    """A text with code in it does not compile."""
-
-    def __init__(self, text: str, line: int = 1, col: int = 1) -> None:
-        self.text, self.line, self.col = text, line, col
-        super().__init__(text)
-
-    def lint_at(self, tree: Scalar) -> tuple[int, int]:
-        """Where `lint` says it is: counted from where the text starts."""
-        extra = 1 if tree.style == "|" else 0
-        return tree.place.line + self.line - 1 + extra, tree.place.col + self.col
-
-
 def _string(word: Scalar) -> str:
     return "" if word.is_null else word.text
 
@@ -91,21 +78,11 @@ def _url(word: Scalar) -> str:
 
 
 def _interpolated(word: Scalar) -> Interpolated:
-    try:
-        return Interpolated(_string(word), str(word.place))
-    except ValueError as error:
-        raise _code_fault(error) from None
+    return Interpolated(_string(word), str(word.place))
 
 
 def _mapping(word: Scalar) -> MappingText:
-    try:
-        return MappingText(_string(word), str(word.place))
-    except ValueError as error:
-        raise _code_fault(error) from None
-
-
-def _code_fault(error: ValueError) -> CodeFault:
-    return CodeFault(str(error), getattr(error, "line", 1), getattr(error, "column", 1))
+    return MappingText(_string(word), str(word.place))
 
 
 DECODE: Final[dict[str, Callable[[Scalar], Any]]] = {
@@ -127,6 +104,21 @@ GO_NAME: Final = dict.fromkeys(DECODE, "string") | {
 """How `lint` names the type that was expected."""
 
 
+def place_in(word: Scalar, line: int, column: int) -> Place:
+    """The place in the file of a line and column (from 1) of a word's text."""
+    start = word.place
+    if word.style == "|":
+        return Place(start.file, start.line + line, word.indent + column)
+    if word.style == ">" or line > 1:  # the text has other lines than the file
+        return start
+    return Place(start.file, start.line, start.col + column - (word.style == "plain"))
+
+
+def lint_place_in(word: Scalar, line: int, column: int) -> tuple[int, int]:
+    """The same as `lint` has always counted it."""
+    return word.place.line + line - (word.style != "|"), word.place.col + column
+
+
 def out_of_bounds(value: Any, low: float | None, high: float | None) -> str | None:
     """What is wrong with a number's size or a list's or text's length, if anything."""
     sized = isinstance(value, Sized)
@@ -137,6 +129,3 @@ def out_of_bounds(value: Any, low: float | None, high: float | None) -> str | No
     if high is not None and measure > high:
         return f"is too {'long' if sized else 'large'}; the most is {high:g}{unit}"
     return None
-
-
-__all__ = ["DECODE", "GO_NAME", "CodeFault", "Place", "out_of_bounds"]

@@ -8,7 +8,7 @@ import base64
 import binascii
 import bisect
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -17,17 +17,13 @@ from openmeter_collector.config.lint import InvalidConfig, Problem
 
 MAX_FILE_BYTES: Final = 16 << 20
 MAX_TEXT_CHARS: Final = 64 << 20
-_MAX_NESTING: Final = 8
 
-_NAME: Final = r"[0-9A-Za-z_.]+"
-_DEFAULT: Final = r"(?::(?:\$\{[^}]+\}|[^}])*)?"
-_VARIABLE: Final = re.compile(
-    rf"\$\{{\{{(?P<escaped>{_NAME}{_DEFAULT})\}}\}}"
-    rf"|\$\{{(?P<name>{_NAME})(?P<default>{_DEFAULT})(?P<function>\|[0-9A-Za-z]+)?\}}"
-)
+_HEAD: Final = re.compile(r"\$\{(?P<brace>\{?)(?P<name>[0-9A-Za-z_.]++)(?P<then>[:}|])")
+_FUNCTION: Final = re.compile(r"([0-9A-Za-z]++)\}")
 _FUNCTION_IN_DEFAULT: Final = re.compile(r"(.*)\|([0-9A-Za-z]+)", re.DOTALL)
 _SECRET_NAME: Final = re.compile(
-    r"TOKEN|SECRET|PASSW|PWD|CREDENTIAL|API_?KEY|PRIVATE|ACCESS_?KEY|AUTH|DSN", re.IGNORECASE
+    r"TOKEN|SECRET|PASSW|PWD|CREDENTIAL|API_?KEY|PRIVATE|ACCESS_?KEY|AUTH|DSN|(?:^|_)KEY$",
+    re.IGNORECASE,
 )
 LINT_DISABLE: Final = "# BENTHOS LINT DISABLE"
 
@@ -45,9 +41,9 @@ class SourceText:
     """
 
     file: str
-    original: str
-    text: str
-    secrets: frozenset[str] = frozenset()
+    original: str = field(repr=False)
+    text: str = field(repr=False)
+    secrets: frozenset[str] = field(default=frozenset(), repr=False)
     missing: tuple[tuple[int, str], ...] = ()
     bad: tuple[tuple[int, str], ...] = ()
     _segments: tuple[tuple[int, int, bool], ...] = ()
@@ -99,9 +95,72 @@ def _unreadable(name: str, text: str, hint: str) -> InvalidConfig:
     return InvalidConfig([Problem(name, 1, 1, "unreadable", text, hint=hint)])
 
 
+@dataclass(frozen=True, slots=True)
+class _Variable:
+    start: int
+    end: int
+    name: str
+    default: str | None
+    function: str
+    escaped: bool
+
+
+def _variables(text: str) -> Iterator[_Variable]:
+    """Everything in a text that interpolation replaces. By hand, so that its time is linear."""
+    at = 0
+    scan = _Scan(text)
+    while (head := _HEAD.search(text, at)) is not None:
+        found = scan.variable(head)
+        if found is None:
+            at = head.start() + 2
+        else:
+            yield found
+            at = found.end
+
+
+class _Scan:
+    def __init__(self, text: str) -> None:
+        self._text = text
+        self._close = 0  # the next `}`, as far as one was looked for; -1 when there is none left
+
+    def variable(self, head: re.Match[str]) -> _Variable | None:
+        end, default, function = head.end(), None, ""
+        if head["then"] == ":":
+            close = self._end_of_default(end)
+            if close < 0:
+                return None
+            default, end = self._text[end:close], close + 1
+        elif head["then"] == "|":
+            called = _FUNCTION.match(self._text, end)
+            if called is None or head["brace"]:
+                return None
+            function, end = called[1], called.end()
+        if head["brace"]:
+            if not self._text.startswith("}", end):
+                return None
+            end += 1
+        return _Variable(
+            head.start(), end, head["name"], default, function, escaped=bool(head["brace"])
+        )
+
+    def _end_of_default(self, at: int) -> int:
+        """The `}` that ends a default which begins here, past variables inside; -1 for none."""
+        while True:
+            close = self._next_close(at)
+            inner = self._text.find("${", at, close) if close >= 0 else -1
+            if inner < 0 or inner + 2 == close:
+                return close
+            at = close + 1
+
+    def _next_close(self, at: int) -> int:
+        if 0 <= self._close < at:
+            self._close = self._text.find("}", at)
+        return self._close
+
+
 def has_variables(text: str) -> bool:
     """Whether interpolation would change the text, or complain about it."""
-    return _VARIABLE.search(text) is not None
+    return next(_variables(text), None) is not None
 
 
 def interpolate(text: str, env: Mapping[str, str], file: str = "") -> SourceText:
@@ -114,12 +173,12 @@ def interpolate(text: str, env: Mapping[str, str], file: str = "") -> SourceText
     out: list[str] = []
     segments: list[tuple[int, int, bool]] = []
     length = last = 0
-    for match in _VARIABLE.finditer(text):
-        plain, value = text[last : match.start()], run.replace(match, match.start(), 0)
-        segments += [(length, last, False), (length + len(plain), match.start(), True)]
+    for found in _variables(text):
+        plain, value = text[last : found.start], run.replace(found, found.start)
+        segments += [(length, last, False), (length + len(plain), found.start, True)]
         out += [plain, value]
         length += len(plain) + len(value)
-        last = match.end()
+        last = found.end
         if length > MAX_TEXT_CHARS:
             raise _unreadable(file, "too long once variables are filled in", "shorten the values")
     segments.append((length, last, False))
@@ -144,28 +203,30 @@ class _Interpolation:
         self.missing: list[tuple[int, str]] = []
         self.bad: list[tuple[int, str]] = []
 
-    def replace(self, match: re.Match[str], at: int, depth: int) -> str:
-        if (escaped := match["escaped"]) is not None:
-            return "${" + escaped + "}"
-        name, default, function = match["name"], match["default"] or None, match["function"]
-        if default and (found := _FUNCTION_IN_DEFAULT.fullmatch(default)):
-            default, function = found[1], "|" + found[2]
+    def replace(self, found: _Variable, at: int) -> str:
+        name, default, function = found.name, found.default, found.function
+        if found.escaped:
+            return "${" + name + ("" if default is None else f":{default}") + "}"
+        if default and (called := _FUNCTION_IN_DEFAULT.fullmatch(default)):
+            default, function = called[1], called[2]
         value = self._env.get(name)
         if not value and default is not None:
-            value = self._nested(default[1:], at, depth)
+            value = self._nested(default, at)
         elif value is None:
             self.missing.append((at, name))
             return ""
         elif _SECRET_NAME.search(name):
-            self.secrets.add(value)
+            self.secrets |= {value, value.replace("\n", "\\n")}
         if function:
-            value = self._decode(value, function[1:], name, at)
+            value = self._decode(value, function, name, at)
         return value.replace("\n", "\\n")
 
-    def _nested(self, text: str, at: int, depth: int) -> str:
-        if depth >= _MAX_NESTING:
-            return text
-        return _VARIABLE.sub(lambda match: self.replace(match, at, depth + 1), text)
+    def _nested(self, text: str, at: int) -> str:
+        out, last = [], 0
+        for found in _variables(text):
+            out += [text[last : found.start], self.replace(found, at)]
+            last = found.end
+        return "".join([*out, text[last:]])
 
     def _decode(self, value: str, function: str, name: str, at: int) -> str:
         if function != "base64decode":

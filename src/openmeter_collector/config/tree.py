@@ -65,6 +65,8 @@ class Scalar:
     text: str
     style: str
     place: Place
+    indent: int = 0
+    """Of a block (`|`): how many columns stand before its text."""
 
     @property
     def is_null(self) -> bool:
@@ -166,27 +168,35 @@ def parse_float(text: str) -> float | None:
     if not _FLOAT.fullmatch(text):
         return None
     try:
-        return float(text.replace("_", ""))
+        number = float(text.replace("_", ""))
     except ValueError:
         return None
+    return None if number in (float("inf"), float("-inf")) else number  # too large to be one
 
 
 def parse(
     text: str,
     file: str = "",
     locate: Callable[[int, int], tuple[int, int]] | None = None,
+    more: Callable[[Place], None] | None = None,
 ) -> Tree | None:
     """Read the first document of a text; None when there is none.
 
     Args:
         locate: turns a line and column (from 1) of `text` into those of the original file.
+        more: told where a second document begins, which is not read.
 
     Raises:
         BadYaml: it cannot be read, or goes beyond a bound.
     """
-    builder = _Builder(file, locate or (lambda line, col: (line, col)))
+    builder = _Builder(text, file, locate or (lambda line, col: (line, col)))
     try:
-        return builder.document(yaml.parse(text, Loader=_Loader))
+        events = yaml.parse(text, Loader=_Loader)
+        made = builder.document(events)
+        if more is not None and (second := builder.next_document(events)) is not None:
+            more(second)
+    except UnicodeError:  # half of a surrogate pair
+        raise BadYaml(Place(file, 1, 1), "text that is not Unicode") from None
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         place = builder.place(mark) if mark else Place(file, 1, 1)
@@ -194,12 +204,15 @@ def parse(
         raise BadYaml(place, problem, lint=f"yaml: line {place.line}: {problem}") from None
     except yaml.YAMLError as error:
         raise BadYaml(Place(file, 1, 1), f"not YAML: {error}".splitlines()[0]) from None
+    return made
 
 
 class _Builder:
     """Turns events into a tree."""
 
-    def __init__(self, file: str, locate: Callable[[int, int], tuple[int, int]]) -> None:
+    def __init__(self, text: str, file: str, locate: Callable[[int, int], tuple[int, int]]) -> None:
+        self._text = text
+        self._lines: list[str] | None = None
         self._file = file
         self._locate = locate
         self._anchors: dict[str, tuple[Tree, int]] = {}
@@ -215,6 +228,15 @@ class _Builder:
         for event in events:
             if isinstance(event, yaml.DocumentStartEvent):
                 return self._node(next(events), 0)
+        return None
+
+    def next_document(self, events: Iterator[Any]) -> Place | None:
+        try:
+            for event in events:
+                if isinstance(event, yaml.DocumentStartEvent):
+                    return self.place(event.start_mark)
+        except yaml.YAMLError:
+            pass  # what follows the first document is not read, so it cannot be wrong
         return None
 
     def _node(self, event: Any, depth: int) -> Tree:
@@ -255,7 +277,17 @@ class _Builder:
         style = event.style or "plain"
         if style == "plain" and event.tag in ("tag:yaml.org,2002:str", "!"):
             style = "'"
-        return Scalar(event.value, style, place)
+        indent = self._indent(event) if style == "|" else 0
+        return Scalar(event.value, style, place, indent)
+
+    def _indent(self, event: Any) -> int:
+        if self._lines is None:
+            self._lines = self._text.split("\n")
+        first = event.value.lstrip("\n").partition("\n")[0]
+        for line in self._lines[event.start_mark.line + 1 :]:
+            if line.strip():
+                return max(0, len(line.rstrip("\r")) - len(first))
+        return 0
 
     def _sequence(self, place: Place, depth: int) -> Sequence:
         items = []

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-import orjson
+from openmeter_collector.values import json
 
 Value = Any
 """A JSON-like value: None, bool, int, float, str, bytes, list, dict."""
@@ -62,7 +62,7 @@ class Message:
     def content(self) -> bytes:
         """The raw bytes, encoded now if only the structured form was known."""
         if self._content is None:
-            self._content = orjson.dumps(self._value)
+            self._content = json.dumps(self._value)
         return self._content
 
     def structured(self) -> Value:
@@ -72,7 +72,7 @@ class Message:
             ValueError: the content is not one JSON document.
         """
         if self._value is _UNSET:
-            self._value = orjson.loads(self.content)
+            self._value = json.loads(self.content)
         return self._value
 
     def with_content(self, content: bytes) -> Message:

@@ -187,6 +187,7 @@ async def listen(app: AsgiApp, options: ListenOptions) -> AsyncIterator[BoundLis
         log_config=None,
         access_log=False,
         server_header=False,
+        proxy_headers=False,
     )
     config.load()
     state = ServerState()

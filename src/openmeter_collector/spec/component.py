@@ -164,13 +164,15 @@ def _read_fields(cls: Any) -> Mapping[str, FieldSpec]:
     hints = typing.get_type_hints(cls, include_extras=True)
     found = {}
     for one in dataclasses.fields(cls):
+        if "field" not in one.metadata:
+            continue  # an attribute that no config can set
         try:
             kind = type_of(hints[one.name])
         except TypeError as error:
             raise TypeError(f"{cls.__qualname__}.{one.name}: {error}") from None
         name = one.name.removesuffix("_")  # `from_` and the like are Python's concern only
         found[name] = FieldSpec(
-            name, kind, one.default, one.default_factory, **one.metadata.get("field", {})
+            name, kind, one.default, one.default_factory, **one.metadata["field"]
         )
     return types.MappingProxyType(found)
 

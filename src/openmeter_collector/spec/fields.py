@@ -5,13 +5,16 @@ references to resources, and the batching policy that many outputs share.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Annotated, ClassVar
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from openmeter_collector.component.node import Node
 from openmeter_collector.message import Batch
 from openmeter_collector.spec.component import field, section
 from openmeter_collector.spec.types import Child, FieldType, Ref, Scalar
 from openmeter_collector.values.units import ByteSize, Duration
+
+if TYPE_CHECKING:
+    from openmeter_collector.bloblang import Mapping, MappingError
 
 InputNode = Annotated[Node, Child("input")]
 ProcessorNode = Annotated[Node, Child("processor")]
@@ -34,6 +37,58 @@ Url = Annotated[str, Scalar("url")]
 
 Resolve = Callable[[Batch, int], str]
 """Makes the text for the message at an index of a batch."""
+
+
+class CodeError(ValueError):
+    """A text with code in it does not compile.
+
+    Attributes:
+        line: of the text, from 1.
+        column: from 1.
+        lint: what `lint` prints about it.
+    """
+
+    def __init__(self, text: str, line: int = 1, column: int = 1, lint: str = "") -> None:
+        self.line, self.column, self.lint = line, column, lint or text
+        super().__init__(text)
+
+
+def compile_interpolated(text: str) -> str | Resolve:
+    """The text, or what makes it: the one place where the language is plugged in for strings.
+
+    Raises:
+        CodeError: an expression is wrong.
+    """
+    if "${!" not in text and "${{!" not in text:
+        return text
+    # Imported here: most configs have fields without expressions, and the language is large.
+    from openmeter_collector import bloblang  # noqa: PLC0415
+
+    try:
+        compiled = bloblang.compile_interpolated(text)
+    except bloblang.MappingError as error:
+        raise _code_error(error) from error
+    return compiled.static if compiled.is_static else compiled.text
+
+
+def compile_mapping(text: str) -> Mapping:
+    """The program: the one place where the language is plugged in for mappings.
+
+    Raises:
+        CodeError: the mapping is wrong.
+    """
+    from openmeter_collector import bloblang  # noqa: PLC0415 - as above
+
+    try:
+        return bloblang.compile(text)
+    except bloblang.MappingError as error:
+        raise _code_error(error) from error
+
+
+def _code_error(error: MappingError) -> CodeError:
+    first = error.diagnostics[0]
+    hint = f"; {first.hint}" if first.hint else ""
+    return CodeError(first.text + hint, first.line, first.column, first.lint())
 
 
 class CodeText:
@@ -61,7 +116,11 @@ class CodeText:
 
 
 class Interpolated(CodeText):
-    """A string in which `${! expression }` stands for a value of the message at hand."""
+    """A string in which `${! expression }` stands for a value of the message at hand.
+
+    Attributes:
+        static: the text itself when there is no expression in it, else None.
+    """
 
     __slots__ = ("_resolve", "static")
     __field_type__: ClassVar[FieldType] = Scalar("interpolated")
@@ -70,13 +129,12 @@ class Interpolated(CodeText):
         """Compile `text`.
 
         Raises:
-            ValueError: an expression in it is wrong.
+            CodeError: an expression in it is wrong.
         """
         super().__init__(text, where)
         compiled = compile_interpolated(text)
         self._resolve: Resolve | None = None if isinstance(compiled, str) else compiled
         self.static: str | None = compiled if isinstance(compiled, str) else None
-        """The text itself when there is no expression in it, else None."""
 
     def resolve(self, batch: Batch, index: int) -> str:
         """The text for the message at `index`."""
@@ -84,21 +142,23 @@ class Interpolated(CodeText):
 
 
 class MappingText(CodeText):
-    """A mapping."""
+    """A mapping, or a query.
 
-    __slots__ = ()
+    Attributes:
+        program: the compiled mapping.
+    """
+
+    __slots__ = ("program",)
     __field_type__: ClassVar[FieldType] = Scalar("mapping")
 
+    def __init__(self, text: str, where: str = "") -> None:
+        """Compile `text`.
 
-def compile_interpolated(text: str) -> str | Resolve:
-    """The text, or what makes it: the one place where the language is plugged in for strings.
-
-    Raises:
-        ValueError: an expression is wrong; its `line` and `column`, if it has them, say where.
-    """
-    if "${!" in text:
-        raise ValueError("expressions in strings are not understood yet")
-    return text
+        Raises:
+            CodeError: it does not compile.
+        """
+        super().__init__(text, where)
+        self.program = compile_mapping(text)
 
 
 @section
@@ -121,8 +181,8 @@ class BatchPolicy:
         "Empty is no limit of time.",
         examples=["1s", "500ms"],
     )
-    check: str = field(
-        default="",
+    check: MappingText | None = field(
+        default=None,
         doc="A query, asked for each message; true ends the batch after it.",
         examples=['this.type == "end"'],
     )

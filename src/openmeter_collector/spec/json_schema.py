@@ -89,7 +89,8 @@ def _field(one: FieldSpec) -> dict[str, Any]:
     description = one.doc
     if one.choices:
         description += "".join(f"\n- `{name}`: {doc}" for name, doc in one.choices.items())
-        schema.setdefault("enum", list(one.choices))
+        if one.type == t.Scalar("string"):
+            schema = _type(t.Choice(tuple(one.choices)))
     schema["description"] = description
     default = one.default if not one.required and not one.secret else None
     if isinstance(default, str | bool | int | float) and default != "":

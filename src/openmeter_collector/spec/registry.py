@@ -7,23 +7,32 @@ imports what its config names and nothing else.
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from openmeter_collector.spec.component import KINDS, ComponentSpec
 
 Key = tuple[str, str]
 """Kind and name."""
 
+Entries = Mapping[Key, ComponentSpec | str]
+
 
 class Registry:
     """Components by kind and name. Immutable: `with_`, `without` and `only` make new ones."""
 
-    __slots__ = ("_entries", "_loaded")
+    __slots__ = ("_entries", "_loaded", "_more")
 
-    def __init__(self, entries: Mapping[Key, ComponentSpec | str] | None = None) -> None:
-        """Take specs, or `module:Class` for those to be imported when asked for."""
+    def __init__(
+        self, entries: Entries | None = None, more: Callable[[], Entries] | None = None
+    ) -> None:
+        """Take specs, or `module:Class` for those to be imported when asked for.
+
+        Args:
+            more: further entries, looked up only when something is asked for that is not there.
+        """
         self._entries = dict(entries or {})
         self._loaded: dict[Key, ComponentSpec] = {}
+        self._more = more
 
     @classmethod
     def of(cls, *components: type) -> Registry:
@@ -31,23 +40,15 @@ class Registry:
         return cls().with_(*components)
 
     @classmethod
-    def from_index(cls, index: Mapping[str, Mapping[str, str]]) -> Registry:
+    def from_index(
+        cls,
+        index: Mapping[str, Mapping[str, str]],
+        more: Callable[[], Entries] | None = None,
+    ) -> Registry:
         """A registry of `{kind: {name: "module:Class"}}`, imported when asked for."""
         return cls(
-            {(kind, name): at for kind, names in index.items() for name, at in names.items()}
+            {(kind, name): at for kind, names in index.items() for name, at in names.items()}, more
         )
-
-    @classmethod
-    def from_entry_points(cls) -> Registry:
-        """Components of other installed packages: entry points named `kind.name`."""
-        from importlib.metadata import entry_points  # noqa: PLC0415 - tests and tools do without
-
-        found: dict[Key, ComponentSpec | str] = {}
-        for point in entry_points(group="openmeter_collector.components"):
-            kind, _, name = point.name.partition(".")
-            if kind in KINDS and name:
-                found[kind, name] = point.value
-        return cls(found)
 
     def with_(self, *components: type) -> Registry:
         """This and these classes; a class replaces one of the same kind and name."""
@@ -55,21 +56,21 @@ class Registry:
         for component in components:
             spec: ComponentSpec = component.__spec__  # type: ignore[attr-defined]
             more[spec.kind, spec.name] = spec
-        return Registry({**self._entries, **more})
+        return Registry({**self._all(), **more})
 
     def merged(self, other: Registry) -> Registry:
         """This and everything in `other`, which wins."""
-        return Registry({**self._entries, **other._entries})
+        return Registry({**self._all(), **other._all()})
 
     def without(self, kind: str, *names: str) -> Registry:
         """All but these."""
         gone = {(kind, name) for name in names}
-        return Registry({key: at for key, at in self._entries.items() if key not in gone})
+        return Registry({key: at for key, at in self._all().items() if key not in gone})
 
     def only(self, kind: str, *names: str) -> Registry:
         """Of this kind, these alone; other kinds stay as they are."""
         return Registry(
-            {key: at for key, at in self._entries.items() if key[0] != kind or key[1] in names}
+            {key: at for key, at in self._all().items() if key[0] != kind or key[1] in names}
         )
 
     def get(self, kind: str, name: str) -> ComponentSpec | None:
@@ -81,24 +82,24 @@ class Registry:
         key = (kind, name)
         if (loaded := self._loaded.get(key)) is not None:
             return loaded
-        entry = self._entries.get(key)
-        if entry is None:
+        if not self.has(kind, name):
             return None
+        entry = self._entries[key]
         spec = _load(entry) if isinstance(entry, str) else entry
         self._loaded[key] = spec
         return spec
 
     def has(self, kind: str, name: str) -> bool:
         """Whether there is one, without importing it."""
-        return (kind, name) in self._entries
+        return (kind, name) in self._entries or (kind, name) in self._all()
 
     def names(self, kind: str) -> list[str]:
         """All names of a kind, sorted."""
-        return sorted(name for one, name in self._entries if one == kind)
+        return sorted(name for one, name in self._all() if one == kind)
 
     def specs(self, kind: str | None = None) -> Iterator[ComponentSpec]:
         """All specs (of a kind), sorted by name; imports them."""
-        for one, name in sorted(self._entries):
+        for one, name in sorted(self._all()):
             if kind in (None, one) and (spec := self.get(one, name)) is not None:
                 yield spec
 
@@ -108,7 +109,25 @@ class Registry:
 
     def kinds_of(self, name: str) -> list[str]:
         """The kinds in which there is a component of this name."""
-        return sorted(kind for kind, one in self._entries if one == name)
+        return sorted(kind for kind, one in self._all() if one == name)
+
+    def _all(self) -> Entries:
+        if self._more is not None:
+            more, self._more = self._more, None
+            self._entries = {**more(), **self._entries}
+        return self._entries
+
+
+def entry_points() -> Entries:
+    """Components of other installed packages: entry points named `kind.name`."""
+    from importlib import metadata  # noqa: PLC0415 - slow to import, and rarely needed
+
+    found: dict[Key, ComponentSpec | str] = {}
+    for point in metadata.entry_points(group="openmeter_collector.components"):
+        kind, _, name = point.name.partition(".")
+        if kind in KINDS and name:
+            found[kind, name] = point.value
+    return found
 
 
 def closest(word: str, known: Iterable[str]) -> str | None:

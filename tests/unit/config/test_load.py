@@ -1,96 +1,10 @@
 """A text becomes typed config, or all of its faults."""
 
-from contextlib import asynccontextmanager
-from typing import Literal
-
 import pytest
 
-from openmeter_collector.api import (
-    BatchPolicy,
-    CacheRef,
-    Duration,
-    Interpolated,
-    OutputNode,
-    ProcessorNode,
-    cache,
-    field,
-    input,  # noqa: A004
-    output,
-    processor,
-    section,
-)
-from openmeter_collector.config import InvalidConfig, load
-from openmeter_collector.spec.registry import Registry
-
-
-class _Opens:
-    __slots__ = ()
-
-    @asynccontextmanager
-    async def open(self, env):
-        yield None
-
-
-@section
-class Tls:
-    """How to encrypt."""
-
-    enabled: bool = field(default=False, doc="On or off.")
-
-
-@input("source")
-class Source(_Opens):
-    """Read from somewhere."""
-
-    url: str = field(doc="Where.")
-    every: Duration = field(default=Duration("1s"), doc="How often.")
-    count: int = field(default=0, minimum=0, doc="How many.")
-    mode: Literal["fast", "slow"] = field(default="fast", doc="How.")
-    names: list[str] = field(default_factory=list, doc="Names.")
-    headers: dict[str, Interpolated] = field(default_factory=dict, doc="Headers.")
-    tls: Tls = field(default_factory=Tls, doc="Encryption.")
-    token: str | None = field(default=None, secret=True, doc="Token.")
-
-
-@processor("noop")
-class Noop(_Opens):
-    """Do nothing."""
-
-
-@processor("catch", value="processors")
-class Catch(_Opens):
-    """Handle failures."""
-
-    processors: list[ProcessorNode] = field(doc="What to do.")
-
-
-@processor("dedupe")
-class Dedupe(_Opens):
-    """Drop what was seen."""
-
-    cache: CacheRef = field(doc="Where to remember.")
-
-
-@output("sink")
-class Sink(_Opens):
-    """Write."""
-
-    batching: BatchPolicy = field(default_factory=BatchPolicy, doc="Batches.")
-
-
-@output("guard")
-class Guard(_Opens):
-    """Wrap an output."""
-
-    output: OutputNode = field(doc="The wrapped one.")
-
-
-@cache("memory")
-class Memory(_Opens):
-    """Remember."""
-
-
-REGISTRY = Registry.of(Source, Noop, Catch, Dedupe, Sink, Guard, Memory)
+from kit.config_parts import REGISTRY, Sink, Source
+from openmeter_collector.config import Config, InvalidConfig, Resources, Stream, load, read
+from openmeter_collector.spec.fields import CodeError
 
 
 def faults(text, **env):
@@ -145,7 +59,7 @@ def test_all_faults_are_told_at_once_with_places():
     found = faults("""\
 input:
   source:
-    urll: x
+    urll: http://x
     count: many
     mode: fsat
     tls: yes
@@ -155,7 +69,7 @@ nope: 1
 """)
     assert found == (
         "c.yaml:3:5 root.input.source: no field 'urll'; did you mean 'url'?",
-        "c.yaml:3:5 root.input.source.url: field 'url' is missing; Where.",
+        "c.yaml:3:5 root.input.source.url: field 'url' is missing; Where to read.",
         "c.yaml:4:12 root.input.source.count: 'many' is not a whole number",
         "c.yaml:5:11 root.input.source.mode: 'fsat' is none of the options; did you mean 'fast'?",
         "c.yaml:6:10 root.input.source.tls: found a text; write an object",
@@ -184,7 +98,7 @@ def test_a_reference_needs_its_resource():
 
 def test_labels_are_words_used_once():
     found = faults("""\
-input: {label: Foo Bar, source: {url: x}}
+input: {label: Foo Bar, source: {url: 'http://x'}}
 output:
   label: a
   guard: {output: {label: a, sink: {}}}
@@ -199,3 +113,192 @@ output:
             "give each component a label of its own"
         ),
     )
+
+
+def problems(text, document=Config, **options):
+    return read(text, REGISTRY, document, env={}, file="c.yaml", **options).problems
+
+
+def test_every_kind_of_value_is_read_as_its_type():
+    config = load(
+        """\
+input:
+  source:
+    url: http://x
+    limit: 2KiB
+    count: 0x5
+    ratio: 1
+    pair: [1, 2.0, "3"]
+    tls: {enabled: on}
+    hosts: [{enabled: "true"}]
+    token: 1.0
+    raw: {a: [1, ~, yes]}
+    from: 007
+""",
+        REGISTRY,
+        env={},
+    ).input.config
+    assert isinstance(config, Source)
+    assert (config.limit, config.count, config.ratio, config.pair) == (2048, 5, 1.0, (1, 2, 3))
+    assert (config.tls.enabled, config.hosts[0].enabled) == (True, True)
+    assert (config.token, config.raw, config.from_) == ("1.0", {"a": [1, None, "yes"]}, "007")
+
+
+@pytest.mark.parametrize(
+    ("value", "fault"),
+    [
+        ("count: 11", "count: is too large; the most is 10"),
+        ("count: -1", "count: is too small; the least is 0"),
+        ("count: 1.5", "count: '1.5' is not a whole number"),
+        ("count: 9223372036854775808", "count: '9223372036854775808' does not fit 64 bits"),
+        ("count: [1]", "count: found a list; write a whole number"),
+        ("ratio: much", "ratio: 'much' is not a number"),
+        ("every: 5 minutes", "every: '5 minutes' is not a duration; write a number and a unit"),
+        ("limit: big", "limit: 'big' is not a size"),
+        ("names: [1, 2, 3, 4, 5]", "names: is too long; the most is 4 long"),
+        ("names: x", "names: found a text; write a list"),
+        ("names:", "names: found nothing; write a list"),
+        ("headers: [x]", "headers: found a list; write an object"),
+        ("tls: {enabled: maybe}", "tls.enabled: 'maybe' is neither true nor false"),
+        ("hosts: [{}, {on: 1}]", "hosts.1: no field 'on'"),
+    ],
+)
+def test_a_wrong_value_is_told_with_what_to_write(value, fault):
+    (found,) = faults(f"input:\n  source:\n    url: http://x\n    {value}\n")
+    assert f"root.input.source.{fault}" in found
+
+
+@pytest.mark.parametrize("url", ["nonsense", "http://[x", "http://h:port", "//h"])
+def test_an_address_needs_scheme_and_host(url):
+    (found,) = faults(f"input: {{source: {{url: '{url}'}}}}")
+    assert "root.input.source.url: the address" in found
+
+
+def test_fields_left_out_take_the_defaults_of_their_place():
+    config = load("output: {sink: {batching: {period: 1s}}}", REGISTRY, env={})
+    assert isinstance(config.output.config, Sink)
+    assert (config.output.config.batching.count, config.output.config.batching.period) == (7, 1.0)
+
+
+def test_what_only_a_linter_minds_can_be_tolerated():
+    text = "input: {label: A B, source: {url: 'http://x/${NONE}', nope: 1}}\nnope: 1\n"
+    assert len(faults(text)) == 4
+    reading = read(text, REGISTRY, Config, env={}, chilled=True)
+    assert reading.config.input.config.url == "http://x/"
+    assert {problem.severity for problem in reading.problems} == {"warning"}
+    assert read(f"# BENTHOS LINT DISABLE\n{text}", REGISTRY, Config, env={}).config is not None
+
+
+def test_resources_come_from_files_too(tmp_path):
+    caches = tmp_path / "caches.yaml"
+    caches.write_text("cache_resources: [{label: a, memory: {}}]\n")
+    text = "pipeline: {processors: [{dedupe: {cache: a}}]}\ncache_resources: [{label: b, memory: {}}]\n"
+    config = load(text, REGISTRY, env={}, resource_files=[caches])
+    assert [node.label for node in config.cache_resources] == ["b", "a"]
+    assert config.cache_resources[1].where == f"{caches}:1:30"
+    caches.write_text("cache_resources: [{label: b, memory: {}}]\n")
+    with pytest.raises(InvalidConfig) as caught:
+        load(text, REGISTRY, env={}, resource_files=[caches])
+    assert "label 'b' is already used at <config>:2:27" in str(caught.value)
+    assert "cache resource 'a' was not found; did you mean" not in str(caught.value)
+
+
+def test_a_stream_and_resources_have_fields_of_their_own():
+    assert problems("input: {label: a, source: {url: 'http://x'}}", Stream) == ()
+    (fault,) = problems("http: {}", Stream)
+    assert "no field 'http'" in fault.friendly()
+    (fault,) = problems("input: {}", Resources)
+    assert "no field 'input'" in fault.friendly()
+    reading = read(
+        "pipeline: {processors: [{dedupe: {cache: a}}]}",
+        REGISTRY,
+        Stream,
+        env={},
+        known_resources=[("cache", "a")],
+    )
+    assert reading.config.pipeline.processors[0].config.cache == "a"
+
+
+def test_overrides_are_decoded_like_the_file():
+    config = load(
+        "pipeline: {threads: 2}",
+        REGISTRY,
+        env={},
+        overrides=["pipeline.threads=4", "output.guard.output.sink={}"],
+    )
+    assert config.pipeline.threads == 4
+    assert config.output.config.output.name == "sink"
+    with pytest.raises(InvalidConfig) as caught:
+        load("", REGISTRY, env={}, overrides=["pipeline.thread=4"])
+    assert caught.value.problems == (
+        "--set:1:1 root.pipeline: no field 'thread'; did you mean 'threads'?",
+    )
+
+
+def test_notes_are_there_for_whoever_asks():
+    text = """\
+input: {source: {url: 'http://x', old: true, extra: true}, processors: []}
+output: {guard: {output: {sink: {}}}}
+pipeline: {processors: [{dedupe: {cache: a}}]}
+cache_resources: [{label: a, memory: {}}]
+"""
+    told = {(p.severity, p.line, p.message) for p in problems(text)}
+    assert {
+        ("deprecated", 1, "field old is deprecated"),
+        ("ours", 1, "field 'extra' is known to this collector only"),
+        ("lint", 1, "field processors is empty and can be removed"),
+        ("ours", 2, "output 'guard' is known to this collector only"),
+        ("unlabelled", 2, "label is required for root.output"),
+        ("deprecated", 3, "component dedupe is deprecated"),
+    } <= told
+    assert read(text, REGISTRY, Config, env={}).config is not None
+
+
+def test_a_component_may_be_named_by_its_type():
+    config = load("input: {type: source, source: {url: 'http://x'}}", REGISTRY, env={})
+    assert (config.input.name, config.input.where) == ("source", "<config>:1:9")
+    config = load("input: {type: source, plugin: {url: 'http://x'}}", REGISTRY, env={})
+    assert config.input.config.url == "http://x"
+
+
+@pytest.mark.parametrize(
+    ("place", "fault"),
+    [
+        ("{source: {url: 'http://x'}, guard: {}}", "'guard' stands beside 'source'"),
+        ("{guard: {}}", "there is no input 'guard'; 'guard' is an output"),
+        ("{sorce: {}}", "there is no input 'sorce'; did you mean 'source'?"),
+        ("{type: sorce}", "there is no input 'sorce'; did you mean 'source'?"),
+        ("{label: x}", "an input is missing; write one of: source"),
+        ("[source]", "found a list where an input stands"),
+        ("source", "found a text where an input stands"),
+    ],
+)
+def test_a_place_holds_one_component(place, fault):
+    assert any(fault in line for line in faults(f"input: {place}"))
+
+
+def test_two_components_in_one_place_are_told():
+    (fault,) = faults("pipeline: {processors: [{noop: {}, mapping: root = this}]}")
+    assert "'noop' and 'mapping' stand in the place of one processor; keep one of them" in fault
+
+
+@pytest.mark.parametrize(
+    ("written", "place", "lint"),
+    [
+        ("mapping: root = BAD", "3:23", (3, 16 + 8)),
+        ("mapping: 'root = BAD'", "3:24", (3, 16 + 8)),
+        ("mapping: |\n        a\n        root = BAD", "5:16", (5, 16 + 8)),
+        ("mapping: |2\n          a\n        root = BAD", "5:16", (5, 16 + 8)),
+    ],
+)
+def test_a_fault_in_a_mapping_has_its_place_in_the_file(monkeypatch, written, place, lint):
+    def compile_mapping(text):
+        lines = text.split("\n")
+        line = next(i for i, one in enumerate(lines) if "BAD" in one)
+        raise CodeError("a fault; a hint", line + 1, lines[line].index("BAD") + 1, "lint's words")
+
+    monkeypatch.setattr("openmeter_collector.spec.fields.compile_mapping", compile_mapping)
+    text = f"pipeline:\n  processors:\n    - {written}\n"
+    (fault,) = [p for p in problems(text) if p.severity == "error"]
+    assert fault.friendly() == f"c.yaml:{place} root.pipeline.processors.0.mapping: a fault; a hint"
+    assert (fault.message, fault.lint_at) == ("lint's words", lint)

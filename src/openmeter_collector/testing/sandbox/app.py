@@ -9,9 +9,9 @@ import hmac
 import time
 import zlib
 from base64 import b64encode
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, MutableMapping, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 import orjson
@@ -78,11 +78,14 @@ class Application:
         if path.startswith("/sandbox"):
             await self._control(scope, receive, send)
             return
-        exchange = Exchange(scope, receive, send)
-        try:
-            await self._answer(exchange)
-        finally:
-            self._notify()
+        if self.store.light and path == V1 and scope["method"] == "POST":
+            if self._tokens or self.plan.active:
+                await self._answer(Exchange(scope, receive, send))
+            else:
+                await self._answer_fast(scope, receive, send)
+        else:
+            await self._answer(Exchange(scope, receive, send))
+        self._notify()
 
     async def wait_until(self, predicate: Callable[[], bool], timeout: float = 30.0) -> None:
         """Wait until `predicate` holds; it is asked whenever something came or was answered.
@@ -104,6 +107,26 @@ class Application:
         for predicate, future in self._watchers:
             if not future.done() and predicate():
                 future.set_result(None)
+
+    async def _answer_fast(self, scope: Scope, receive: AsgiReceive, send: AsgiSend) -> None:
+        """What `_answer` does, when nothing is kept of a request but its events' identities."""
+        message = await receive()
+        headers: dict[bytes, bytes] = dict(scope["headers"])
+        media = headers.get(b"content-type", b"").decode("latin-1")
+        if message.get("more_body", False) or b"content-encoding" in headers:
+            await self._answer(Exchange(scope, _replay(message, receive), send))
+            return
+        if message["type"] == "http.disconnect":
+            return
+        body = message.get("body", b"")
+        try:
+            events, _ = read_events(body, media_type(media, exact=True), raws=False)
+        except Refused:
+            await self._answer(Exchange(scope, _replay(message, receive), send))
+            return
+        self.store.ingest_light(events, len(body))
+        await send(_NO_CONTENT)
+        await send(_END)
 
     async def _answer(self, exchange: Exchange) -> None:
         body = await exchange.body()
@@ -140,16 +163,20 @@ class Application:
     async def _post(self, exchange: Exchange, sent: bytes) -> None:
         body = _decompressed(sent, exchange.header(b"content-encoding"))
         chosen: Sequence[fault.AnyFault] = ()
-        if self.plan.active or not self.store.light:
+        if self.plan.active:
             seen = seen_in(body)
-            self.store.attempted(seen)
-            chosen = self.plan.choose(exchange.path, seen, len(sent)) if self.plan.active else ()
+            chosen = self.plan.choose(exchange.path, seen, len(sent))
             for one in chosen:
                 if not await play_before(exchange, one, sent, seen, self._clock()):
+                    self.store.attempted(_identities(seen))
                     return
-        raws = not self.store.light
-        media = media_type(exchange.content_type, exact=not exchange.v3)
-        events, parts = read_events(body, media, raws=raws)
+        try:
+            media = media_type(exchange.content_type, exact=not exchange.v3)
+            events, parts = read_events(body, media, raws=not self.store.light)
+        except Refused:
+            self.store.attempted(_identities(seen_in(body)))
+            raise
+        self.store.attempted((event.source, event.id) for event in events)
         exchange.entry.events = len(events)
         after = chosen[-1] if chosen and isinstance(chosen[-1], AFTER) else None
         kept = len(events)
@@ -215,6 +242,24 @@ class Application:
         for one in settings.faults:
             if isinstance(one, fault.Down) and self.go_down is not None:
                 self.go_down(one.seconds)
+
+
+_NO_CONTENT: Final = {"type": "http.response.start", "status": 204, "headers": []}
+_END: Final = {"type": "http.response.body", "body": b""}
+
+
+def _replay(first: MutableMapping[str, Any], receive: AsgiReceive) -> AsgiReceive:
+    """A `receive` that gives a message once more that was already taken."""
+    taken = [first]
+
+    async def again() -> MutableMapping[str, Any]:
+        return taken.pop() if taken else await receive()
+
+    return again
+
+
+def _identities(seen: Sequence[dict[str, str]]) -> Iterable[tuple[str, str]]:
+    return ((event.get("source", ""), event.get("id", "")) for event in seen)
 
 
 def _decompressed(body: bytes, encoding: bytes) -> bytes:

@@ -65,6 +65,7 @@ class Running:
         self.url = f"http://{self.address}"
         self._listening: asyncio.Server | None = None
         self._return: asyncio.Task[None] | None = None
+        self._is_up = asyncio.Event()
         self._state = ServerState()
         self._config = uvicorn.Config(
             sandbox,
@@ -72,6 +73,7 @@ class Running:
             ws="none",
             lifespan="off",
             access_log=False,
+            proxy_headers=False,
             log_level="critical",
             log_config=None,
             timeout_keep_alive=75,
@@ -118,6 +120,10 @@ class Running:
         """Whether the port is open."""
         return self._listening is not None
 
+    async def until_up(self) -> None:
+        """Wait until the port is open."""
+        await self._is_up.wait()
+
     async def up(self) -> None:
         """Open the port; nothing happens when it is open."""
         if self._listening is not None:
@@ -125,6 +131,7 @@ class Running:
         loop = asyncio.get_running_loop()
         listening = _bound(self.host, self.port)
         self._listening = await loop.create_server(self._protocol, sock=listening, backlog=2048)
+        self._is_up.set()
 
     def down(self) -> None:
         """Close the port and every connection; nothing happens when it is closed."""
@@ -132,6 +139,7 @@ class Running:
             return
         self._listening.close()
         self._listening = None
+        self._is_up.clear()
         for connection in list(self._state.connections):
             connection.transport.abort()
 

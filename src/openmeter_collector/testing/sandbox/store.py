@@ -1,9 +1,9 @@
 """What the sandbox received: every event once, every request, and the counts.
 
 Two depths. The full store keeps the exact bytes of each event and a log of requests, so that a test
-can ask for anything. The light one keeps a digest per identity and the counts, and is fast enough
-to stand behind a benchmark. Either can be bounded, and either can write a file that another process
-reads and that brings the identities back after a restart.
+can ask for anything. The light one keeps identities and counts, and is fast enough to stand behind
+a benchmark; it cannot tell whether a duplicate had other bytes. The full one can be bounded, and
+can write a file that another process reads and that brings the identities back after a restart.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ from typing import Any
 
 import apsw
 import msgspec
-import xxhash
 
 from openmeter_collector.testing.sandbox.rules import Event
 
@@ -117,7 +116,9 @@ class Store:
         self.events: deque[StoredEvent] = deque(maxlen=keep)
         self.requests: deque[Received] = deque(maxlen=keep)
         self.attempts: Counter[tuple[str, str]] = Counter()
-        self._seen: dict[str, list[Any]] = {}
+        # No tracked object per event: a garbage collection over millions would stop the clock.
+        self._last_seen: dict[str, float] = {}
+        self._by_identity: dict[str, StoredEvent] = {}
         self._file = _File(path) if path is not None else None
         self._reset_counts()
         if self._file is not None:
@@ -142,7 +143,7 @@ class Store:
                 number, request, id_, source, type_, subject, "", bytes(raw), received_at
             )
             event.time = msgspec.json.decode(event.raw).get("time") or _stamp(received_at)
-            self._note(f"{source}\0{id_}", xxhash.xxh3_64_intdigest(event.raw), event, received_at)
+            self._note(f"{source}\0{id_}", event, received_at)
             self.accepted += 1
             self.bytes += len(event.raw)
             self.by_type[type_] += 1
@@ -157,10 +158,10 @@ class Store:
             self.requests.append(entry)
         return entry
 
-    def attempted(self, events: Iterable[dict[str, str]]) -> None:
-        """Count that these were sent, whatever becomes of the request."""
-        for event in events:
-            self.attempts[event.get("source", ""), event.get("id", "")] += 1
+    def attempted(self, identities: Iterable[tuple[str, str]]) -> None:
+        """Count that events with this source and id were sent, whatever becomes of the request."""
+        if not self.light:
+            self.attempts.update(identities)
 
     def ingest(self, entry: Received, events: Sequence[Event], raws: Sequence[bytes]) -> None:
         """Take valid events; the counts of `entry` tell what became of them."""
@@ -169,48 +170,50 @@ class Store:
         self.last_at = now
         new: list[StoredEvent] = []
         if self.light:
-            self._ingest_light(entry, events, now)
+            entry.accepted = self._ingest_light(events, len(entry.body), now)
+            entry.duplicates = len(events) - entry.accepted
         else:
             for event, raw in zip(events, raws, strict=True):
                 self._ingest_one(entry, event, raw, now, new)
         if self._file is not None:
             self._file.append(new)
 
-    def _ingest_light(self, entry: Received, events: Sequence[Event], now: float) -> None:
-        seen, by_type, by_subject = self._seen, self.by_type, self.by_subject
-        digest = xxhash.xxh3_64_intdigest
+    def ingest_light(self, events: Sequence[Event], size: int) -> None:
+        """Take the valid events of a request of `size` bytes that is not logged."""
+        now = self._clock()
+        self.first_at = self.first_at or now
+        self.last_at = now
+        self.request_count += 1
+        self.request_bytes += size
+        self.by_status[204] += 1
+        self._ingest_light(events, size, now)
+
+    def _ingest_light(self, events: Sequence[Event], size: int, now: float) -> int:
+        last_seen, by_type, by_subject = self._last_seen, self.by_type, self.by_subject
         accepted = 0
-        size = 0
         for event in events:
             key = f"{event.source}\0{event.id}"
-            found = digest(event.data)
-            earlier = seen.get(key)
-            if earlier is not None and self._is_duplicate(earlier, now):
-                self.duplicates += 1
-                entry.duplicates += 1
-                self.conflicts += earlier[0] != found
+            if key in last_seen and self._is_duplicate(key, now):
                 continue
-            seen[key] = [found, now]
+            last_seen[key] = now
             accepted += 1
-            size += len(event.data)
             by_type[event.type] += 1
             by_subject[event.subject] += 1
         self.accepted += accepted
         self.bytes += size
-        entry.accepted += accepted
+        self.duplicates += len(events) - accepted
+        return accepted
 
     def _ingest_one(
         self, entry: Received, event: Event, raw: bytes, now: float, new: list[StoredEvent]
     ) -> None:
         key = f"{event.source}\0{event.id}"
-        digest = xxhash.xxh3_64_intdigest(raw)
-        earlier = self._seen.get(key)
-        if earlier is not None and self._is_duplicate(earlier, now):
-            first: StoredEvent = earlier[2]
+        if key in self._last_seen and self._is_duplicate(key, now):
+            first = self._by_identity[key]
             first.deliveries += 1
             self.duplicates += 1
             entry.duplicates += 1
-            if earlier[0] != digest:
+            if first.raw != raw:
                 first.conflicts += 1
                 self.conflicts += 1
             return
@@ -227,34 +230,37 @@ class Store:
             raw,
             now,
         )
-        self._note(key, digest, stored, now)
+        self._note(key, stored, now)
         new.append(stored)
         self.bytes += len(raw)
         self.by_type[event.type] += 1
         self.by_subject[event.subject] += 1
 
-    def _note(self, key: str, digest: int, event: StoredEvent, now: float) -> None:
-        self._seen[key] = [digest, now, event]
+    def _note(self, key: str, event: StoredEvent, now: float) -> None:
+        self._last_seen[key] = now
+        if self.light:
+            return
         if self._keep is not None and len(self.events) == self._keep:
             gone = self.events[0]
-            self._seen.pop(f"{gone.source}\0{gone.id}", None)
-        if not self.light:
-            self.events.append(event)
+            self._last_seen.pop(f"{gone.source}\0{gone.id}", None)
+            self._by_identity.pop(f"{gone.source}\0{gone.id}", None)
+        self._by_identity[key] = event
+        self.events.append(event)
 
-    def _is_duplicate(self, earlier: list[Any], now: float) -> bool:
-        return self.dedupe and (self.window is None or now - earlier[1] <= self.window)
+    def _is_duplicate(self, key: str, now: float) -> bool:
+        return self.dedupe and (self.window is None or now - self._last_seen[key] <= self.window)
 
     def find(self, source: str, id_: str) -> StoredEvent | None:
         """The last accepted event with this identity; always None in a light store."""
-        found = self._seen.get(f"{source}\0{id_}")
-        return found[2] if found is not None and len(found) > 2 else None
+        return self._by_identity.get(f"{source}\0{id_}")
 
     def clear(self) -> None:
         """Forget everything, also what is in the file."""
         self.events.clear()
         self.requests.clear()
         self.attempts.clear()
-        self._seen.clear()
+        self._last_seen.clear()
+        self._by_identity.clear()
         self._reset_counts()
         if self._file is not None:
             self._file.clear()

@@ -1,0 +1,1 @@
+"""Performance figures, printed as ratios to a bare ceiling measured in the same run."""

@@ -1,0 +1,410 @@
+"""Methods on whole structures: differences, queries, nested mappings, markup."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from html.parser import HTMLParser
+from typing import Any, Final
+
+from openmeter_collector.bloblang import paths
+from openmeter_collector.bloblang.arithmetic import OPERATIONS
+from openmeter_collector.bloblang.compare import equal
+from openmeter_collector.bloblang.convert import get_string
+from openmeter_collector.bloblang.definition import Case, Registry, method
+from openmeter_collector.bloblang.failure import Fail, TypeFail, machine_type
+from openmeter_collector.values.kinds import NOTHING, Value, is_number
+
+# Differences -------------------------------------------------------------------------------
+
+
+def _kind(value: Value) -> str:
+    if is_number(value):
+        return "number"
+    return type(value).__name__
+
+
+def _changes(left: Value, right: Value, path: list[str], made: list[Value]) -> None:
+    if type(left) is dict and type(right) is dict:
+        for key in sorted({*left, *right}):
+            if key not in right:
+                _change(made, "delete", [*path, key], left[key], None)
+            elif key not in left:
+                _change(made, "create", [*path, key], None, right[key])
+            else:
+                _changes(left[key], right[key], [*path, key], made)
+        return
+    if type(left) is list and type(right) is list:
+        for index in range(max(len(left), len(right))):
+            here = [*path, str(index)]
+            if index >= len(right):
+                _change(made, "delete", here, left[index], None)
+            elif index >= len(left):
+                _change(made, "create", here, None, right[index])
+            else:
+                _changes(left[index], right[index], here, made)
+        return
+    if not equal(left, right):
+        _change(made, "update", path, left, right)
+
+
+def _change(made: list[Value], kind: str, path: list[str], old: Value, new: Value) -> None:
+    made.append({"Type": kind, "Path": list(path), "From": old, "To": new})
+
+
+@method(
+    "objects",
+    plugin=True,
+    cases=[
+        Case(
+            "root = this.a.diff(this.b)",
+            '{"a":{"x":1},"b":{"x":2}}',
+            '[{"From":1,"Path":["x"],"To":2,"Type":"update"}]',
+        )
+    ],
+    params={"other": "The newer value."},
+)
+def diff(value: Value, other: Any) -> Value:
+    """What changed from the value to another, as an array of changes."""
+    if value is None:
+        return None
+    if _kind(value) != _kind(other):
+        raise Fail(" types do not match (cause count 0)\n")
+    made: list[Value] = []
+    _changes(value, other, [], made)
+    return made
+
+
+@method(
+    "objects",
+    plugin=True,
+    cases=[
+        Case(
+            'root = this.patch([{"Type":"update","Path":["x"],"From":1,"To":2}])',
+            '{"x":1}',
+            '{"x":2}',
+        )
+    ],
+    params={"changelog": "The changes, as `diff` gives them."},
+)
+def patch(value: Value, changelog: Any) -> Value:
+    """The value with changes made to it."""
+    if not isinstance(changelog, list):
+        raise TypeFail(changelog, "array")
+    for change in changelog:
+        if not isinstance(change, dict) or not isinstance(change.get("Path"), list):
+            raise Fail("a change must be an object with Type, Path, From and To")
+        path = tuple(get_string(segment) for segment in change["Path"])
+        if change.get("Type") == "delete":
+            value = paths.remove(value, path)
+        else:
+            found = paths.get(value, path[:-1]) if len(path) > 1 else value
+            if type(found) is list and path and path[-1] == str(len(found)):
+                path = (*path[:-1], "-")
+            value = paths.put(value, path, change.get("To"))
+    return value
+
+
+# Queries -----------------------------------------------------------------------------------
+
+_STEP: Final = re.compile(
+    r"\.\.(?P<deep>[A-Za-z_][\w]*|\*)|\.(?P<name>[A-Za-z_][\w-]*|\*)"
+    r"|\[(?P<quoted>'[^']*'|\"[^\"]*\")\]|\[(?P<index>-?\d+|\*)\]"
+    r"|\[(?P<slice>-?\d*:-?\d*(?::-?\d+)?)\]|\[\?\((?P<filter>.+?)\)\]"
+)
+_FILTER: Final = re.compile(r"@((?:\.[\w-]+|\['[^']*'\])*)\s*(?:(==|!=|<=|>=|<|>)\s*(.+))?")
+
+
+def _select(value: Value, name: str) -> list[Value]:
+    if name == "*":
+        if type(value) is dict:
+            return [value[key] for key in sorted(value)]
+        return list(value) if type(value) is list else []
+    if type(value) is dict:
+        if name not in value:
+            raise Fail(f"unknown key {name}")
+        return [value[name]]
+    if type(value) is list:
+        if not re.fullmatch(r"-?\d+", name):
+            text = f"could not select value, invalid key: expected number but got {name} (string)"
+            raise Fail(text)
+        at = int(name)
+        at = at + len(value) if at < 0 else at
+        if not 0 <= at < len(value):
+            raise Fail(f"index {at} out of bounds")
+        return [value[at]]
+    kind = machine_type(value)
+    raise Fail(
+        f"unsupported value type {kind} for select, expected map[string]interface{{}} or []interface{{}}"
+    )
+
+
+def _deep(value: Value, name: str, made: list[Value]) -> None:
+    if type(value) is dict:
+        if name == "*":
+            made.extend(value[key] for key in sorted(value))
+        elif name in value:
+            made.append(value[name])
+        for key in sorted(value):
+            _deep(value[key], name, made)
+    elif type(value) is list:
+        if name == "*":
+            made.extend(value)
+        for one in value:
+            _deep(one, name, made)
+
+
+def _passes(value: Value, condition: str) -> bool:
+    found = _FILTER.fullmatch(condition.strip())
+    if found is None:
+        raise Fail(f"parsing error: {condition}")
+    segments = [part.strip("[]'") for part in re.findall(r"\.([\w-]+|\['[^']*'\])", found[1])]
+    here = paths.find(value, segments)
+    if here is paths.MISSING:
+        return False
+    if found[2] is None:
+        return here is not None and here is not False
+    from openmeter_collector.values import json as value_json  # noqa: PLC0415
+
+    literal = found[3].strip()
+    wanted: Value = literal[1:-1] if literal[:1] in "'\"" else value_json.loads(literal.encode())
+    try:
+        return bool(OPERATIONS[found[2]](here, wanted))
+    except Fail:
+        return False
+
+
+@method(
+    "objects",
+    plugin=True,
+    prepared=True,
+    cases=[Case('root = this.json_path("$..name")', '{"name":"a","x":{"name":"b"}}', '["a","b"]')],
+    params={"expression": "A JSONPath expression."},
+)
+def json_path(expression: str) -> Any:
+    """What a JSONPath expression finds."""
+    if not expression.startswith("$"):
+        raise Fail(f'parsing error: {expression} :1:1 - 1:2 unexpected "{expression[:1]}"')
+    steps: list[tuple[str, str]] = []
+    pos = 1
+    while pos < len(expression):
+        match = _STEP.match(expression, pos)
+        if match is None or match.lastgroup is None:
+            raise Fail(f"parsing error: {expression} :1:{pos + 1}")
+        steps.append((match.lastgroup, match[match.lastgroup]))
+        pos = match.end()
+    many = any(kind in ("deep", "slice", "filter") or text == "*" for kind, text in steps)
+
+    def run(value: Value) -> Value:
+        found = [value]
+        for kind, text in steps:
+            found = _step(found, kind, text, many)
+        return found if many else found[0]
+
+    return run
+
+
+def _step(found: list[Value], kind: str, text: str, many: bool) -> list[Value]:
+    made: list[Value] = []
+    for one in found:
+        if kind == "deep":
+            _deep(one, text, made)
+        elif kind == "filter":
+            children = one.values() if type(one) is dict else one if type(one) is list else ()
+            made.extend(child for child in children if _passes(child, text))
+        elif kind == "slice":
+            bounds = [int(part) if part else None for part in text.split(":")]
+            made.extend(one[slice(*bounds)] if type(one) is list else ())
+        else:
+            name = text[1:-1] if kind == "quoted" else text
+            try:
+                made.extend(_select(one, name))
+            except Fail:
+                if not many:
+                    raise
+    return made
+
+
+# Nested mappings ---------------------------------------------------------------------------
+
+_IMPURE: Final = frozenset({"messages", "environment", "random"})
+
+
+@method(
+    "general",
+    prepared=True,
+    plugin=True,
+    status="beta",
+    marks=True,
+    cases=[
+        Case(
+            "root = this.doc.bloblang(this.mapping)",
+            '{"doc":{"a":"x"},"mapping":"root.b = this.a.uppercase()"}',
+            '{"b":"X"}',
+        )
+    ],
+    params={"mapping": "The mapping."},
+)
+def bloblang(mapping: str) -> Any:
+    """Run a mapping that is data; it sees neither message nor machine."""
+    from openmeter_collector.bloblang import (  # noqa: PLC0415 - the language knows its library
+        STANDARD,
+        MappingError,
+        MappingFailed,
+        Services,
+        compile,  # noqa: A004
+    )
+    from openmeter_collector.bloblang.document import ValueDocument  # noqa: PLC0415
+
+    def no_files(path: str) -> bytes:
+        raise OSError(0, "imports are disabled in this context")
+
+    registry = Registry(entry for entry in STANDARD if entry.category not in _IMPURE)
+    try:
+        compiled = compile(mapping, registry=registry, services=Services(env={}, read=no_files))
+    except MappingError as error:
+        raise Fail(error.lint()) from None
+
+    def run(value: Value) -> Value:
+        try:
+            body, _ = compiled.run([ValueDocument(value)], 0)
+        except MappingFailed as failed:
+            raise Fail(str(failed)) from None
+        return body.decode("utf-8", "surrogateescape") if isinstance(body, bytes) else body
+
+    return run
+
+
+# Markup and slugs --------------------------------------------------------------------------
+
+
+class _Stripper(HTMLParser):
+    """Keeps the text, and the elements that are allowed."""
+
+    _SILENT: Final = frozenset(
+        {"script", "style", "title", "iframe", "noscript", "object", "embed"}
+    )
+
+    def __init__(self, kept: frozenset[str]) -> None:
+        super().__init__(convert_charrefs=False)
+        self.kept = kept
+        self.out: list[str] = []
+        self.silent: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:  # noqa: ARG002
+        """Keep an allowed tag, without its attributes."""
+        if tag in self._SILENT and tag not in self.kept:
+            self.silent.append(tag)
+        elif tag in self.kept and not self.silent:
+            self.out.append(f"<{tag}>")
+
+    def handle_endtag(self, tag: str) -> None:
+        """Close an allowed tag."""
+        if self.silent and self.silent[-1] == tag:
+            self.silent.pop()
+        elif tag in self.kept and not self.silent:
+            self.out.append(f"</{tag}>")
+
+    def handle_data(self, data: str) -> None:
+        """Keep text, escaped."""
+        if not self.silent:
+            for char, entity in (("'", "&#39;"), ('"', "&#34;"), ("<", "&lt;"), (">", "&gt;")):
+                data = data.replace(char, entity)
+            self.out.append(data)
+
+    def handle_entityref(self, name: str) -> None:
+        """Keep an entity."""
+        if not self.silent:
+            self.out.append(f"&{name};")
+
+    def handle_charref(self, name: str) -> None:
+        """Keep a numbered entity."""
+        if not self.silent:
+            self.out.append(f"&#{name};")
+
+
+@method(
+    "strings",
+    plugin=True,
+    prepared=True,
+    cases=[
+        Case("root = this.strip_html()", '"<p>a <b>c</b></p>"', "a c"),
+        Case('root = this.strip_html(["b"])', '"<p>a <b>c</b></p>"', "a <b>c</b>"),
+    ],
+    params={"preserve": "Names of elements to keep."},
+)
+def strip_html(preserve: Any = None) -> Any:
+    """Text without HTML elements."""
+    kept = (
+        frozenset(get_string(name) for name in preserve)
+        if isinstance(preserve, list)
+        else frozenset()
+    )
+
+    def run(value: Value) -> str:
+        stripper = _Stripper(kept)
+        stripper.feed(get_string(value))
+        stripper.close()
+        return "".join(stripper.out)
+
+    return run
+
+
+_AND: Final = {
+    "de": "und",
+    "en": "and",
+    "es": "y",
+    "fr": "et",
+    "it": "e",
+    "nl": "en",
+    "pl": "i",
+    "pt": "e",
+    "tr": "ve",
+    "cs": "a",
+    "fi": "ja",
+    "sv": "och",
+}
+_FOLD: Final = str.maketrans(
+    {
+        "ß": "ss",
+        "æ": "ae",
+        "Æ": "AE",
+        "ø": "o",
+        "Ø": "O",
+        "ł": "l",
+        "Ł": "L",
+        "đ": "d",
+        "œ": "oe",
+        "þ": "th",
+        "ð": "d",
+        "ı": "i",
+    }
+)
+_GERMAN: Final = str.maketrans({"ä": "ae", "ö": "oe", "ü": "ue", "Ä": "Ae", "Ö": "Oe", "Ü": "Ue"})
+
+
+@method(
+    "strings",
+    plugin=True,
+    prepared=True,
+    cases=[Case("root = this.slug()", '"Gopher & Bloblang"', "gopher-and-bloblang")],
+    params={"lang": "The language, such as `en` or `fr`."},
+)
+def slug(lang: str = "en") -> Any:
+    """Text as a part of a URL that people can read."""
+    word = _AND.get(lang, "and")
+
+    def run(value: Value) -> str:
+        text = get_string(value).replace("&", f" {word} ").replace("@", " at ")
+        if lang == "de":
+            text = text.translate(_GERMAN)
+        text = unicodedata.normalize("NFKD", text.translate(_FOLD))
+        text = "".join(char for char in text if char.isascii()).lower().replace("'", "")
+        return re.sub(r"-+", "-", re.sub(r"[^a-z0-9_-]+", "-", text)).strip("-_")
+
+    return run
+
+
+ENTRIES = (diff, patch, json_path, bloblang, strip_html, slug)
+
+__all__ = ["ENTRIES", "NOTHING"]

@@ -1,0 +1,572 @@
+"""Functions and methods of time."""
+
+from __future__ import annotations
+
+import re
+import time
+from typing import Any, Final
+
+from openmeter_collector.bloblang.convert import get_string, get_timestamp
+from openmeter_collector.bloblang.definition import Case, function, method
+from openmeter_collector.bloblang.failure import Fail, TypeFail
+from openmeter_collector.bloblang.gotext.duration import parse_duration as parse_go_duration
+from openmeter_collector.bloblang.gotext.layout import format_time, parse_time
+from openmeter_collector.bloblang.gotext.strftime import strftime, strptime
+from openmeter_collector.values.kinds import INT64_MAX, INT64_MIN, Float64, Int64, Value
+from openmeter_collector.values.timestamp import (
+    LOCAL_ZONE,
+    Timestamp,
+    Zone,
+    from_wall,
+    load_zone,
+)
+
+_NANO: Final = "2006-01-02T15:04:05.999999999Z07:00"
+_ZERO_NS: Final = -62135596800 * 1_000_000_000
+_FORMAT_DOC: Final = (
+    "How to write the time, shown with the reference time `2006-01-02T15:04:05Z07:00`."
+)
+_TZ_DOC: Final = "The time zone to show it in, such as `UTC` or `Europe/Berlin`."
+
+
+@function("time", cases=[Case("root = now().type()", "", "string")])
+def now() -> Value:
+    """The current time as RFC 3339 text in the local zone."""
+    return Timestamp(time.time_ns(), LOCAL_ZONE).text()
+
+
+@function("time", cases=[Case("root = timestamp_unix() > 1700000000", "", "true")])
+def timestamp_unix() -> Value:
+    """The current unix time in seconds."""
+    return Int64(time.time())
+
+
+@function("time", cases=[Case("root = timestamp_unix_milli() > 1700000000000", "", "true")])
+def timestamp_unix_milli() -> Value:
+    """The current unix time in milliseconds."""
+    return Int64(time.time_ns() // 1_000_000)
+
+
+@function("time", cases=[Case("root = timestamp_unix_micro() > 1700000000000000", "", "true")])
+def timestamp_unix_micro() -> Value:
+    """The current unix time in microseconds."""
+    return Int64(time.time_ns() // 1000)
+
+
+@function("time", cases=[Case("root = timestamp_unix_nano() > 1700000000000000000", "", "true")])
+def timestamp_unix_nano() -> Value:
+    """The current unix time in nanoseconds."""
+    return Int64(time.time_ns())
+
+
+def _in_zone(value: Value, tz: str | None) -> Timestamp:
+    moment = get_timestamp(value)
+    if tz is None:
+        return moment
+    return moment.in_zone(_zone(tz))
+
+
+def _zone(name: str) -> Zone:
+    try:
+        return load_zone(name)
+    except ValueError as error:
+        raise Fail(f"failed to parse timezone location name: {error}") from None
+
+
+@method(
+    "time",
+    plugin=True,
+    static=True,
+    prepared=True,
+    status="beta",
+    cases=[Case('root = this.ts_parse("2006-Jan-02")', '"2020-Aug-14"', '"2020-08-14T00:00:00Z"')],
+    params={"format": _FORMAT_DOC},
+)
+def ts_parse(format: str) -> Any:  # noqa: A002 - the name users write
+    """Read a time by a layout; without a zone in it, UTC."""
+    return lambda value: parse_time(_text(value), format)
+
+
+def _text(value: Value) -> str:
+    if isinstance(value, Timestamp):
+        return value.text()
+    return get_string(value)
+
+
+@method(
+    "time",
+    plugin=True,
+    static=True,
+    prepared=True,
+    status="deprecated",
+    cases=[
+        Case('root = this.parse_timestamp("2006-Jan-02")', '"2020-Aug-14"', "2020-08-14T00:00:00Z")
+    ],
+    params={"format": _FORMAT_DOC},
+)
+def parse_timestamp(format: str) -> Any:  # noqa: A002
+    """Read a time by a layout; `ts_parse` is the newer name."""
+    read = ts_parse.call(format)
+    return lambda value: read(value).text()
+
+
+@method(
+    "time",
+    plugin=True,
+    static=True,
+    prepared=True,
+    status="beta",
+    cases=[Case('root = this.ts_format("2006-01-02", "UTC")', "1597405526", "2020-08-14")],
+    params={"format": _FORMAT_DOC, "tz": _TZ_DOC},
+)
+def ts_format(format: str = _NANO, tz: str | None = None) -> Any:  # noqa: A002
+    """Write a time by a layout."""
+    zone = None if tz is None else _zone(tz)
+
+    def run(value: Value) -> Value:
+        moment = get_timestamp(value)
+        return format_time(moment if zone is None else moment.in_zone(zone), format)
+
+    return run
+
+
+@method(
+    "time",
+    plugin=True,
+    static=True,
+    prepared=True,
+    status="deprecated",
+    cases=[Case('root = this.format_timestamp("2006-01-02", "UTC")', "1597405526", "2020-08-14")],
+    params={"format": _FORMAT_DOC, "tz": _TZ_DOC},
+)
+def format_timestamp(format: str = _NANO, tz: str | None = None) -> Any:  # noqa: A002
+    """Write a time by a layout; `ts_format` is the newer name."""
+    return ts_format.call(format, tz)
+
+
+@method(
+    "time",
+    plugin=True,
+    static=True,
+    prepared=True,
+    status="beta",
+    cases=[Case('root = this.ts_strptime("%Y-%b-%d")', '"2020-Aug-14"', '"2020-08-14T00:00:00Z"')],
+    params={"format": "How the time is written, in the codes of strptime."},
+)
+def ts_strptime(format: str) -> Any:  # noqa: A002
+    """Read a time by codes such as `%Y-%m-%d`."""
+    return lambda value: strptime(_text(value), format)
+
+
+@method(
+    "time",
+    plugin=True,
+    static=True,
+    prepared=True,
+    status="deprecated",
+    cases=[
+        Case(
+            'root = this.parse_timestamp_strptime("%Y-%b-%d")',
+            '"2020-Aug-14"',
+            "2020-08-14T00:00:00Z",
+        )
+    ],
+    params={"format": "How the time is written, in the codes of strptime."},
+)
+def parse_timestamp_strptime(format: str) -> Any:  # noqa: A002
+    """Read a time by codes; `ts_strptime` is the newer name."""
+    read = ts_strptime.call(format)
+    return lambda value: read(value).text()
+
+
+@method(
+    "time",
+    plugin=True,
+    static=True,
+    prepared=True,
+    status="beta",
+    cases=[Case('root = this.ts_strftime("%Y-%b-%d", "UTC")', "1597405526", "2020-Aug-14")],
+    params={"format": "How to write the time, in the codes of strftime.", "tz": _TZ_DOC},
+)
+def ts_strftime(format: str, tz: str | None = None) -> Any:  # noqa: A002
+    """Write a time by codes such as `%Y-%m-%d`."""
+    zone = None if tz is None else _zone(tz)
+
+    def run(value: Value) -> Value:
+        moment = get_timestamp(value)
+        return strftime(moment if zone is None else moment.in_zone(zone), format)
+
+    return run
+
+
+@method(
+    "time",
+    plugin=True,
+    static=True,
+    prepared=True,
+    status="deprecated",
+    cases=[
+        Case(
+            'root = this.format_timestamp_strftime("%Y-%b-%d", "UTC")', "1597405526", "2020-Aug-14"
+        )
+    ],
+    params={"format": "How to write the time, in the codes of strftime.", "tz": _TZ_DOC},
+)
+def format_timestamp_strftime(format: str, tz: str | None = None) -> Any:  # noqa: A002
+    """Write a time by codes; `ts_strftime` is the newer name."""
+    return ts_strftime.call(format, tz)
+
+
+def _unix(value: Value, unit: int) -> Value:
+    found = get_timestamp(value).ns // unit
+    if not INT64_MIN <= found <= INT64_MAX:
+        raise Fail("the time does not fit 64 bits of this unit")
+    return Int64(found)
+
+
+@method(
+    "time",
+    plugin=True,
+    static=True,
+    status="beta",
+    cases=[Case("root = this.ts_unix()", '"2009-11-10T23:00:00Z"', "1257894000")],
+)
+def ts_unix(value: Value) -> Value:
+    """A time as unix seconds."""
+    return _unix(value, 1_000_000_000)
+
+
+@method(
+    "time",
+    plugin=True,
+    static=True,
+    status="beta",
+    cases=[Case("root = this.ts_unix_milli()", '"2009-11-10T23:00:00Z"', "1257894000000")],
+)
+def ts_unix_milli(value: Value) -> Value:
+    """A time as unix milliseconds."""
+    return _unix(value, 1_000_000)
+
+
+@method(
+    "time",
+    plugin=True,
+    static=True,
+    status="beta",
+    cases=[Case("root = this.ts_unix_micro()", '"2009-11-10T23:00:00Z"', "1257894000000000")],
+)
+def ts_unix_micro(value: Value) -> Value:
+    """A time as unix microseconds."""
+    return _unix(value, 1000)
+
+
+@method(
+    "time",
+    plugin=True,
+    static=True,
+    status="beta",
+    cases=[Case("root = this.ts_unix_nano()", '"2009-11-10T23:00:00Z"', "1257894000000000000")],
+)
+def ts_unix_nano(value: Value) -> Value:
+    """A time as unix nanoseconds; one that does not fit 64 bits is an error."""
+    return _unix(value, 1)
+
+
+@method(
+    "time",
+    plugin=True,
+    static=True,
+    status="deprecated",
+    cases=[Case("root = this.format_timestamp_unix()", '"2009-11-10T23:00:00Z"', "1257894000")],
+)
+def format_timestamp_unix(value: Value) -> Value:
+    """A time as unix seconds; `ts_unix` is the newer name."""
+    return _unix(value, 1_000_000_000)
+
+
+@method(
+    "time",
+    plugin=True,
+    static=True,
+    status="deprecated",
+    cases=[
+        Case("root = this.format_timestamp_unix_milli()", '"2009-11-10T23:00:00Z"', "1257894000000")
+    ],
+)
+def format_timestamp_unix_milli(value: Value) -> Value:
+    """A time as unix milliseconds; `ts_unix_milli` is the newer name."""
+    return _unix(value, 1_000_000)
+
+
+@method(
+    "time",
+    plugin=True,
+    static=True,
+    status="deprecated",
+    cases=[
+        Case(
+            "root = this.format_timestamp_unix_micro()",
+            '"2009-11-10T23:00:00Z"',
+            "1257894000000000",
+        )
+    ],
+)
+def format_timestamp_unix_micro(value: Value) -> Value:
+    """A time as unix microseconds; `ts_unix_micro` is the newer name."""
+    return _unix(value, 1000)
+
+
+@method(
+    "time",
+    plugin=True,
+    static=True,
+    status="deprecated",
+    cases=[
+        Case(
+            "root = this.format_timestamp_unix_nano()",
+            '"2009-11-10T23:00:00Z"',
+            "1257894000000000000",
+        )
+    ],
+)
+def format_timestamp_unix_nano(value: Value) -> Value:
+    """A time as unix nanoseconds; `ts_unix_nano` is the newer name."""
+    return _unix(value, 1)
+
+
+@method(
+    "time",
+    plugin=True,
+    static=True,
+    status="beta",
+    cases=[
+        Case(
+            'root = this.ts_round("1h".parse_duration())',
+            '"2020-08-14T05:54:23Z"',
+            '"2020-08-14T06:00:00Z"',
+        )
+    ],
+    params={"duration": "What to round to, in nanoseconds."},
+)
+def ts_round(value: Value, duration: int) -> Value:
+    """Round a time to a multiple of a duration, counted from the year 1; halves up."""
+    moment = get_timestamp(value)
+    if duration <= 0:
+        return moment
+    past = (moment.ns - _ZERO_NS) % duration
+    down = moment.ns - past
+    return Timestamp(down if past + past < duration else down + duration, moment.zone)
+
+
+@method(
+    "time",
+    plugin=True,
+    static=True,
+    status="beta",
+    cases=[
+        Case(
+            'root = this.ts_tz("Europe/Berlin")',
+            '"2020-08-14T05:54:23Z"',
+            '"2020-08-14T07:54:23+02:00"',
+        )
+    ],
+    params={"tz": _TZ_DOC},
+    prepared=True,
+)
+def ts_tz(tz: str) -> Any:
+    """The same instant in another time zone."""
+    zone = _zone(tz)
+    return lambda value: get_timestamp(value).in_zone(zone)
+
+
+@method(
+    "time",
+    plugin=True,
+    static=True,
+    status="beta",
+    cases=[
+        Case(
+            "root = this.a.ts_sub(this.b)",
+            '{"a":"2020-08-14T05:54:24Z","b":"2020-08-14T05:54:23Z"}',
+            "1000000000",
+        )
+    ],
+    params={"t2": "The earlier time."},
+)
+def ts_sub(value: Value, t2: Timestamp) -> Value:
+    """The time between two times in nanoseconds; more than 292 years are an error."""
+    between = get_timestamp(value).ns - t2.ns
+    if not INT64_MIN <= between <= INT64_MAX:
+        raise Fail("the times are further apart than 64 bits of nanoseconds can say")
+    return Int64(between)
+
+
+_ORDER: Final = "YMWDHMS"
+
+
+def _iso(text: str) -> dict[str, float]:
+    """The parts of an ISO 8601 duration, by designator; months and minutes are told apart."""
+    if not text:
+        raise Fail("cannot parse a blank string as a period")
+    if text in ("P", "PT"):
+        raise Fail(f"{text}: expected 'Y', 'M', 'W', 'D', 'H', 'M', or 'S' designator")
+    body = text[1:] if text[0] in "+-" else text
+    sign = -1 if text[0] == "-" else 1
+    if body == "0":
+        return {}
+    if not body.startswith("P"):
+        raise Fail(f"{text}: expected 'P' period mark at the start")
+    made: dict[str, float] = {}
+    pos, clock = 1, False
+    names = {"Y": "y", "W": "w", "D": "d", "H": "h", "S": "s"}
+    while pos < len(body):
+        if body[pos] == "T":
+            if clock:
+                raise Fail(f"{text}: 'T' designator cannot occur more than once")
+            clock, pos = True, pos + 1
+            continue
+        match = re.compile(r"-?[0-9]+(?:[.,][0-9]*)?").match(body, pos)
+        if match is None:
+            raise Fail(f"{text}: expected a number but found '{body[pos]}'")
+        if match.end() >= len(body):
+            raise Fail(f"{text}: missing designator at the end")
+        letter = body[match.end()]
+        if letter not in _ORDER:
+            raise Fail(f"expected a designator Y, M, W, D, H, or S not '{letter}'")
+        if clock != (letter in "HS" or (letter == "M" and clock)):
+            raise Fail(f"{text}: '{letter}' designator cannot occur here")
+        name = ("m" if clock else "mo") if letter == "M" else names[letter]
+        if name in made:
+            raise Fail(f"{text}: '{letter}' designator cannot occur more than once")
+        made[name] = sign * float(match[0].replace(",", "."))
+        pos = match.end() + 1
+    if not made:
+        raise Fail(f"{text}: expected 'Y', 'M', 'W', 'D', 'H', 'M', or 'S' designator")
+    return made
+
+
+_SECONDS: Final = {"w": 604_800, "d": 86_400, "h": 3600, "m": 60, "s": 1}
+
+
+def _shift(value: Value, text: str, sign: int) -> Value:
+    parts = _iso(text)
+    moment = get_timestamp(value)
+    year, month, day, hour, minute, second, nanos = moment.wall()
+    years, months = parts.pop("y", 0.0), parts.pop("mo", 0.0)
+    days = parts.pop("d", 0.0) + 7 * parts.pop("w", 0.0)
+    exact = sum(_ns(number * _SECONDS[key]) for key, number in parts.items())
+    whole_years, whole_months, whole_days = int(years), int(months), int(days)
+    exact += _ns((years - whole_years) * 31_556_952)
+    exact += _ns((months - whole_months) * 2_629_746)
+    exact += _ns((days - whole_days) * 86_400)
+    moved = from_wall(
+        (year + sign * whole_years, month + sign * whole_months, day + sign * whole_days),
+        (hour, minute, second, nanos),
+        moment.zone,
+    )
+    return Timestamp(moved.ns + sign * exact, moment.zone)
+
+
+def _ns(seconds: float) -> int:
+    return int(seconds * 1e9)
+
+
+@method(
+    "time",
+    plugin=True,
+    static=True,
+    status="beta",
+    cases=[
+        Case(
+            'root = this.ts_add_iso8601("P1DT30M")',
+            '"2020-08-14T05:54:23Z"',
+            '"2020-08-15T06:24:23Z"',
+        ),
+        Case(
+            'root = this.ts_add_iso8601("P1M")', '"2020-01-31T00:00:00Z"', '"2020-03-02T00:00:00Z"'
+        ),
+    ],
+    params={"duration": "An ISO 8601 duration."},
+)
+def ts_add_iso8601(value: Value, duration: str) -> Value:
+    """Add a duration such as `P3DT12H`; days that a month does not have run into the next."""
+    return _shift(value, duration, 1)
+
+
+@method(
+    "time",
+    plugin=True,
+    static=True,
+    status="beta",
+    cases=[
+        Case(
+            'root = this.ts_sub_iso8601("P3D")', '"2020-08-14T05:54:23Z"', '"2020-08-11T05:54:23Z"'
+        )
+    ],
+    params={"duration": "An ISO 8601 duration."},
+)
+def ts_sub_iso8601(value: Value, duration: str) -> Value:
+    """Subtract a duration such as `P3DT12H`."""
+    return _shift(value, duration, -1)
+
+
+@method(
+    "time",
+    plugin=True,
+    static=True,
+    cases=[Case("root = this.parse_duration()", '"1m30s"', "90000000000")],
+)
+def parse_duration(value: Value) -> Value:
+    """A duration such as `50us`, `1.5s` or `1h30m` in nanoseconds."""
+    return Int64(parse_go_duration(_text(value)))
+
+
+@method(
+    "time",
+    plugin=True,
+    static=True,
+    status="beta",
+    cases=[Case("root = this.parse_duration_iso8601()", '"P1DT2H"', "93600000000000")],
+)
+def parse_duration_iso8601(value: Value) -> Value:
+    """An ISO 8601 duration in nanoseconds; years have 365.2425 days and months a twelfth."""
+    if not isinstance(value, (str, bytes, Timestamp)):
+        raise TypeFail(value, "string")
+    parts = _iso(_text(value))
+    sizes = {"y": 31_556_952, "mo": 2_629_746, **_SECONDS}
+    total = sum(_ns(number * sizes[key]) for key, number in parts.items())
+    if total > INT64_MAX:
+        raise Fail("the duration does not fit 64 bits of nanoseconds")
+    return Int64(total)
+
+
+ENTRIES = (
+    now,
+    timestamp_unix,
+    timestamp_unix_milli,
+    timestamp_unix_micro,
+    timestamp_unix_nano,
+    ts_parse,
+    parse_timestamp,
+    ts_format,
+    format_timestamp,
+    ts_strptime,
+    parse_timestamp_strptime,
+    ts_strftime,
+    format_timestamp_strftime,
+    ts_unix,
+    ts_unix_milli,
+    ts_unix_micro,
+    ts_unix_nano,
+    format_timestamp_unix,
+    format_timestamp_unix_milli,
+    format_timestamp_unix_micro,
+    format_timestamp_unix_nano,
+    ts_round,
+    ts_tz,
+    ts_sub,
+    ts_add_iso8601,
+    ts_sub_iso8601,
+    parse_duration,
+    parse_duration_iso8601,
+)

@@ -1,0 +1,49 @@
+"""`create`: a config to start from, made of the components that are named."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from openmeter_collector.cli.registry import standard_registry
+from openmeter_collector.config import Config
+from openmeter_collector.config.emit import to_yaml
+from openmeter_collector.config.skeleton import component, document
+from openmeter_collector.errors import ConfigError
+from openmeter_collector.spec.registry import Registry
+
+
+@click.command()
+@click.argument("expression", default="stdin//stdout")
+@click.option("-s", "--small", is_flag=True, help="Only the fields that are often changed.")
+def create(expression: str, small: bool) -> int:
+    """Print a config made of `INPUTS/PROCESSORS/OUTPUTS`, each a list with commas.
+
+    For example: `create cloudevents//openmeter`. Several inputs or outputs are put into a broker.
+    """
+    parts = expression.split("/")
+    if len(parts) > 3:
+        raise ConfigError(f"create: {expression!r} has more than three parts; write in/procs/out")
+    inputs, processors, outputs = (
+        [name for name in part.split(",") if name] for part in (*parts, *[""] * (3 - len(parts)))
+    )
+    registry = standard_registry()
+    written: dict[str, Any] = {
+        "input": _one(registry, "input", inputs or ["stdin"], small=small),
+        "pipeline": {
+            "processors": [
+                component(registry, "processor", name, small=small) for name in processors
+            ]
+        },
+        "output": _one(registry, "output", outputs or ["stdout"], small=small),
+    }
+    if not small:
+        written = {**document(Config, small=small), **written}
+    click.echo(to_yaml(written), nl=False)
+    return 0
+
+
+def _one(registry: Registry, kind: str, names: list[str], *, small: bool) -> dict[str, Any]:
+    made = [component(registry, kind, name, small=small) for name in names]
+    return made[0] if len(made) == 1 else {"broker": {f"{kind}s": made}}

@@ -1,0 +1,48 @@
+"""`echo`: the config as the collector understood it, with every default, secrets hidden."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from openmeter_collector.cli.files import environment, expand
+from openmeter_collector.cli.registry import standard_registry
+from openmeter_collector.config import Config, read
+from openmeter_collector.config.render import render
+from openmeter_collector.errors import ConfigError
+
+
+@click.command()
+@click.argument("file", required=False, type=click.Path(path_type=Path))
+@click.option("-c", "--config", "config_file", type=click.Path(path_type=Path), help="Config file.")
+@click.option("-s", "--set", "overrides", multiple=True, help="Set a field: path=value.")
+@click.option("-r", "--resources", multiple=True, help="Files with resources; a glob.")
+@click.option("--chilled", is_flag=True, help="Go on in spite of what only lint minds.")
+@click.option(
+    "-e", "--env-file", "env_files", multiple=True, type=click.Path(path_type=Path),
+    help="A file with environment variables.",
+)  # fmt: skip
+def echo(
+    file: Path | None,
+    config_file: Path | None,
+    overrides: tuple[str, ...],
+    resources: tuple[str, ...],
+    chilled: bool,
+    env_files: tuple[Path, ...],
+) -> int:
+    """Print the config with all defaults filled in and secrets hidden."""
+    source = config_file or file
+    if source is None:
+        raise ConfigError("echo: no config; name a file")
+    reading = read(
+        source,
+        standard_registry(),
+        Config,
+        env=environment(env_files),
+        overrides=overrides,
+        resource_files=expand(resources),
+        chilled=chilled,
+    )
+    click.echo(render(reading.or_raise(), reading.secrets), nl=False)
+    return 0

@@ -1,0 +1,95 @@
+"""`lint`: says all that is wrong with config files, in the form that editors and CI know."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import click
+
+from openmeter_collector.cli.files import environment, expand
+from openmeter_collector.cli.registry import standard_registry
+from openmeter_collector.config import Config, Problem, lint_lines, read
+from openmeter_collector.config.source_text import LINT_DISABLE
+from openmeter_collector.spec.registry import Registry
+
+_ALWAYS = frozenset({"error", "lint"})
+
+
+@click.command()
+@click.argument("paths", nargs=-1)
+@click.option("--deprecated", is_flag=True, help="Tell about deprecated fields and components.")
+@click.option("--labels", is_flag=True, help="Tell about components without a label.")
+@click.option("--skip-env-var-check", is_flag=True, help="Unset variables are no fault.")
+@click.option("--upstream", is_flag=True, help="Tell what only this collector understands.")
+@click.option("--verbose", is_flag=True, help="Say where in the config and what to do.")
+@click.option("-r", "--resources", multiple=True, help="Files with resources; a glob.")
+@click.option("-c", "--config", "config_files", multiple=True, help="A config file.")
+@click.option(
+    "-e", "--env-file", "env_files", multiple=True, type=click.Path(path_type=Path),
+    help="A file with environment variables.",
+)  # fmt: skip
+def lint(
+    paths: tuple[str, ...],
+    deprecated: bool,
+    labels: bool,
+    skip_env_var_check: bool,
+    upstream: bool,
+    verbose: bool,
+    resources: tuple[str, ...],
+    config_files: tuple[str, ...],
+    env_files: tuple[Path, ...],
+) -> int:
+    """Check config files and print what is wrong with them.
+
+    PATHS are files, globs, or `dir/...` for everything below a folder. The exit code is 1 if
+    anything was found.
+    """
+    asked = {
+        name
+        for name, on in (("deprecated", deprecated), ("unlabelled", labels), ("ours", upstream))
+        if on
+    }
+    resource_files = expand(resources)
+    registry, env = standard_registry(), environment(env_files)
+    problems: list[Problem] = []
+    for path in [*expand([*config_files, *paths]), *resource_files]:
+        problems += check(path, registry, env, resource_files)
+    told = [
+        problem
+        for problem in problems
+        if problem.severity in _ALWAYS | asked
+        and not (skip_env_var_check and problem.code == "missing_env")
+    ]
+    lines = [problem.friendly() for problem in told] if verbose else lint_lines(told)
+    for line in lines:
+        click.echo(line, err=True)
+    if verbose:
+        for problem in problems:
+            if problem.severity == "warning":
+                click.echo(f"{problem.friendly()} (no fault)", err=True)
+    return 1 if told else 0
+
+
+def check(
+    path: Path, registry: Registry, env: Mapping[str, str], resource_files: Iterable[Path] = ()
+) -> tuple[Problem, ...]:
+    """The problems of one file; none if its author asked not to lint it."""
+    others = [file for file in resource_files if file != path]
+    reading = read(path, registry, Config, env=env, resource_files=others)
+    if _disabled(path):
+        return ()
+    return tuple(
+        problem
+        for problem in reading.problems
+        if problem.file not in {str(file) for file in others}
+        and not (problem.code == "unknown_resource" and not others)
+    )
+
+
+def _disabled(path: Path) -> bool:
+    try:
+        with path.open("rb") as file:
+            return file.read(len(LINT_DISABLE)) == LINT_DISABLE.encode()
+    except OSError:
+        return False

