@@ -36,7 +36,6 @@ from openmeter_collector.bloblang.convert import to_string  # noqa: E402
 from openmeter_collector.values import json as value_json  # noqa: E402
 from openmeter_collector.values.kinds import is_number  # noqa: E402
 
-
 COUNTERS: dict = {}  # the engine counts for the whole process
 
 
