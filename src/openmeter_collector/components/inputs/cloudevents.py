@@ -202,7 +202,7 @@ class _Handler:
         except Refusal as refusal:
             await self._answer(send, refusal)
         except Exception as error:  # noqa: BLE001 - a defect of ours is no reason to give up
-            self._env.log.error("a request could not be handled", error=repr(error))
+            self._env.log.error("a request could not be handled", error=repr(error))  # noqa: TRY400
             text = "the collector could not handle this request; it says why in its log"
             await self._answer(send, Refusal(503, text, retry_headers(None)))
 
