@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -100,8 +100,8 @@ def _stop_on_signals(control: Control, log: Log) -> None:
             log.warning("stopped at once by a second signal", signal=name)
             sys.stderr.flush()
             os._exit(1)
-        log.info("stopping", signal=name)
         control.stop.set()
+        log.info("stopping", signal=name)
 
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -140,7 +140,10 @@ def _log(config: Config, level: str | None) -> Log:
     write: Callable[[str], object] = stream.write
 
     def write_line(line: str) -> None:
-        write(line)
-        stream.flush()
+        # Whoever read the log may be gone, or its disk may be full. That must not cost events: a
+        # line raising here would end a loop that delivers, or a stop that has begun.
+        with suppress(OSError):
+            write(line)
+            stream.flush()
 
     return Log(options, write_line)
