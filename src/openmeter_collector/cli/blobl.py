@@ -57,7 +57,7 @@ class _Blobl(click.Group):
 
 @click.group(cls=_Blobl, context_settings={"help_option_names": ["-h", "--help"]})
 def blobl() -> None:
-    """Run a Bloblang mapping on each line of the input.
+    r"""Run a Bloblang mapping on each line of the input.
 
     \b
     blobl 'root.id = this.user.id' < lines.json
