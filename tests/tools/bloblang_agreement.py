@@ -189,7 +189,12 @@ def judge(item, case, compiled):
     strict = "raw" if item.get("mode") == "field" else case.get("output_kind", "structured")
     if kind != "output" or not same(expected, value, strict):
         return found
-    if "meta" in case and case["meta"] is not None and meta is not None and not same_meta(case["meta"], meta):
+    if (
+        "meta" in case
+        and case["meta"] is not None
+        and meta is not None
+        and not same_meta(case["meta"], meta)
+    ):
         return ("meta", meta)
     return None
 

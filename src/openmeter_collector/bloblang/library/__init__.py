@@ -15,6 +15,7 @@ from openmeter_collector.bloblang.library import (
     objects,
     parsing,
     regex,
+    schemas,
     secrets,
     structures,
     text,
@@ -23,10 +24,7 @@ from openmeter_collector.bloblang.library import (
 
 _GEOIP = "needs a licensed database of addresses"
 LEFT_OUT: dict[str, str] = {
-    "infer_schema": "answers with a schema of another product",
     "parse_parquet": "reads whole Parquet files; the aws_s3 input has a scanner for them",
-    "unicode_segments": "needs the tables of Unicode text segmentation",
-    "vector": "makes a value that only the vector types of SQL outputs take",
     **{
         f"geoip_{name}": _GEOIP
         for name in (
@@ -57,6 +55,7 @@ STANDARD = Registry(
         *encoding.ENTRIES,
         *secrets.ENTRIES,
         *parsing.ENTRIES,
+        *schemas.ENTRIES,
         *structures.ENTRIES,
         *ids.ENTRIES,
         *environment.ENTRIES,
