@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -100,8 +100,8 @@ def _stop_on_signals(control: Control, log: Log) -> None:
             log.warning("stopped at once by a second signal", signal=name)
             sys.stderr.flush()
             os._exit(1)
-        log.info("stopping", signal=name)
         control.stop.set()
+        log.info("stopping", signal=name)
 
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -140,7 +140,9 @@ def _log(config: Config, level: str | None) -> Log:
     write: Callable[[str], object] = stream.write
 
     def write_line(line: str) -> None:
-        write(line)
-        stream.flush()
+        # Nobody reading the log any more is no reason to stop, nor to fail at stopping.
+        with suppress(OSError):
+            write(line)
+            stream.flush()
 
     return Log(options, write_line)
