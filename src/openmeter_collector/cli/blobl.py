@@ -39,7 +39,7 @@ class _Blobl(click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """Take what is no command for the mapping to run."""
-        if args and args[0] not in _COMMANDS:
+        if args and args[0] != "run" and args[0] not in _COMMANDS:
             return "run", self.commands["run"], args
         return super().resolve_command(ctx, args)
 
