@@ -97,7 +97,7 @@ def circle_in(graph: dict[str, set[str]]) -> list[str] | None:
             return None
         for one in graph[name]:
             # A package's own __init__ re-exports its modules; that is no circle of theirs.
-            if not name.startswith(one + "."):
+            if one != name and not name.startswith(one + "."):
                 found = visit(one, [*trail, name])
                 if found:
                     return found

@@ -14,9 +14,15 @@ COMMAND = [sys.executable, "-m", "openmeter_collector.cli.main", "demo", "--any-
 
 
 async def start(*options, **streams):
+    streams = {"stdout": asyncio.subprocess.PIPE, **streams}
     return await asyncio.create_subprocess_exec(
-        *COMMAND, *options, **{"stdout": asyncio.subprocess.PIPE, **streams}
+        *COMMAND, *options, start_new_session=True, **streams
     )
+
+
+def press_ctrl_c(process):
+    """As a terminal does: to the whole group, so also to children that did not leave it."""
+    os.killpg(process.pid, signal.SIGINT)
 
 
 async def run(*options):
@@ -55,7 +61,7 @@ async def test_ctrl_c_leaves_the_backlog_on_disk_and_the_next_demo_delivers_it(t
         line = await process.stdout.readline()
         assert line, printed
         printed += line
-    process.send_signal(signal.SIGINT)
+    press_ctrl_c(process)
     printed += (await process.communicate())[0]
     left = figure(printed.decode(), "left on disk")
     assert process.returncode == 0
@@ -73,11 +79,11 @@ async def test_a_second_ctrl_c_does_not_wait(tmp_path):
     printed = b""
     while not re.search(rb"buffered [1-9]\d+", printed):
         printed += await process.stdout.readline()
-    process.send_signal(signal.SIGINT)
+    press_ctrl_c(process)
     seen = len(printed)
     while b"sent" not in printed[seen:]:
         printed += await process.stdout.readline()
-    process.send_signal(signal.SIGINT)
+    press_ctrl_c(process)
     began = time.monotonic()
     printed += (await process.communicate())[0]
     assert time.monotonic() - began < 5

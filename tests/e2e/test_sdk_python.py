@@ -21,6 +21,7 @@ from openmeter import Client
 from openmeter.aio import Client as AsyncClient
 from openmeter.models import Event
 
+from kit.waiting import eventually
 from openmeter_collector.testing.sandbox import faults as fault
 
 WHEN = datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)
@@ -235,8 +236,10 @@ async def test_its_own_waits_between_tries(sandbox, connect):
         with pytest.raises(HttpResponseError):
             await sdk.call("ingest_event", event())
     times = [request.at for request in sandbox.sandbox.requests]
-    gaps = [later - earlier for earlier, later in pairwise(times)]
-    assert gaps == pytest.approx([0, 1.6, 3.2], abs=0.5)
+    at_once, second, third = (later - earlier for earlier, later in pairwise(times))
+    assert at_once < 1
+    assert second >= 1.6
+    assert third >= 3.2
 
 
 # The collector, where it puts a sender off.
@@ -277,8 +280,7 @@ async def test_a_full_collector_is_waited_for_and_nothing_is_lost(start_collecto
                 accepted.append(id_)
 
         sending = asyncio.create_task(send())
-        while not await target.metric("cloudevents_put_off"):  # noqa: ASYNC110 - asked over HTTP
-            await asyncio.sleep(0.05)
+        await eventually(lambda: target.metric("cloudevents_put_off"))
         assert 5 <= len(accepted) < 40
         await target.sandbox.up()
         await asyncio.wait_for(sending, 120)

@@ -13,6 +13,7 @@ from openmeter_collector.cli.options import moved_behind
 from openmeter_collector.errors import CollectorError, ConfigError
 
 COMMANDS: Final = {
+    "blobl": "openmeter_collector.cli.blobl:blobl",
     "create": "openmeter_collector.cli.create:create",
     "demo": "openmeter_collector.cli.demo:demo",
     "docs": "openmeter_collector.cli.docs:docs",

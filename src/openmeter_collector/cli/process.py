@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Iterable
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from typing import Any
 
 from openmeter_collector.component.env import ListenOptions
@@ -34,8 +34,11 @@ def log_of(config: Config, level: str | None, *, to_stdout: bool = True) -> Log:
     write: Callable[[str], object] = stream.write
 
     def write_line(line: str) -> None:
-        write(line)
-        stream.flush()
+        # Whoever read the log may be gone, or its disk may be full. That must not cost events: a
+        # line raising here would end a loop that delivers, or a stop that has begun.
+        with suppress(OSError):
+            write(line)
+            stream.flush()
 
     return Log(options, write_line)
 
@@ -56,8 +59,8 @@ def stop_on_signals(stop: asyncio.Event, log: Log) -> None:
             log.warning("stopped at once by a second signal", signal=name)
             sys.stderr.flush()
             os._exit(1)
-        log.info("stopping", signal=name)
         stop.set()
+        log.info("stopping", signal=name)
 
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):

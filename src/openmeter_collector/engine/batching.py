@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from openmeter_collector.errors import EndOfInput
 from openmeter_collector.message import Batch, Delivery
@@ -95,6 +95,11 @@ class Batcher:
     async def room(self) -> None:
         """Wait until there is room for more."""
         await self._room.wait()
+
+    def hurry(self) -> None:
+        """From now on no message waits for the batch to fill."""
+        self._policy = replace(self._policy, period=0.0)
+        self._wake_one()
 
     def close(self) -> None:
         """Nothing more comes: what is held is given out without waiting."""

@@ -30,6 +30,7 @@ from openmeter_collector.errors import (
 )
 from openmeter_collector.message import Batch, Delivery
 
+_SMALLER_EVERY = 4
 _PAUSED = BackOff(initial=5.0, longest=60.0)
 
 
@@ -122,6 +123,10 @@ class OutputLoop:
             for number in range(self._options.max_in_flight):
                 tasks.create_task(self._work(), name=f"output-{number}")
 
+    def hurry(self) -> None:
+        """The end is near: no message waits for company any more."""
+        self._batcher.hurry()
+
     async def _feed(self) -> None:
         try:
             while True:
@@ -175,10 +180,14 @@ class OutputLoop:
         except asyncio.CancelledError:
             self.gate.abandoned(entered)
             raise
-        except (Rejected, BatchFailed):
+        except Rejected:
             # An answer about the data: the way to the peer is fine.
             self._errors.add()
             self._answered()
+            raise
+        except BatchFailed as error:
+            self._errors.add()
+            self._partly_answered(error, len(messages), entered)
             raise
         except Paused as error:
             self._errors.add()
@@ -235,6 +244,14 @@ class OutputLoop:
         verdicts: dict[int, Exception],
     ) -> None:
         """The output could tell its messages apart: those not named are delivered."""
+        if not all(0 <= at < len(piece.indexes) for at in failed.errors):
+            # It names messages that were not there: taken as speaking for all of them.
+            error = next(iter(failed.errors.values()))
+            if isinstance(error, Rejected):
+                self._refused(batch, piece, error, pieces, verdicts)
+            else:
+                self._again(piece, error, pieces, verdicts)
+            return
         repeat: list[int] = []
         last: Exception = failed
         for at, error in failed.errors.items():
@@ -248,11 +265,10 @@ class OutputLoop:
         delivered = len(piece.indexes) - len(failed.errors)
         self._sent.add(delivered)
         self.state.delivered += delivered
+        if delivered:
+            self.state.last_success = self._env.now()
         if repeat:
-            rest = _Piece(sorted(repeat), piece.attempts, piece.first_attempt)
-            self._trouble(last)
-            asked = last.retry_after if isinstance(last, Overloaded) else None
-            self.gate.failed(Pass(self.gate.generation, probe=False), self._options.back_off, asked)
+            rest = _Piece(sorted(repeat), piece.attempts, piece.first_attempt, piece.seen_successes)
             self._again(rest, last, pieces, verdicts)
 
     def _again(
@@ -272,10 +288,26 @@ class OutputLoop:
             and not isinstance(error, Paused)
             and self.gate.successes > piece.seen_successes
         )
-        if its_own and len(piece.indexes) > 1:
+        # Nobody gets through: perhaps because all that is under way is too much at a time. Pieces
+        # of a batch that gets no answer are made smaller now and then; one probe at a time is
+        # under way then, so this costs the peer nothing.
+        no_answer = not isinstance(error, Paused | Overloaded)
+        tired = no_answer and piece.attempts % _SMALLER_EVERY == 0
+        if (its_own or tired) and len(piece.indexes) > 1:
             pieces.extend(_halves(piece))
         else:
             pieces.append(piece)
+
+    def _partly_answered(self, failed: BatchFailed, count: int, entered: Pass) -> None:
+        """What verdicts on single messages say about the way to the peer."""
+        trouble = [one for one in failed.errors.values() if not isinstance(one, Rejected)]
+        if len(trouble) < count:
+            self._answered()
+            entered = Pass(self.gate.generation)
+        if trouble:
+            waits = [one.retry_after or 0.0 for one in trouble if isinstance(one, Overloaded)]
+            self._trouble(trouble[-1])
+            self.gate.failed(entered, self._options.back_off, max(waits, default=None))
 
     # ---- saying so ---------------------------------------------------------------------------
 

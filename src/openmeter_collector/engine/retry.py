@@ -36,12 +36,11 @@ MOST_RETRY_AFTER = 3600.0
 """A peer may ask us to wait for an hour at most; more is a mistake of somebody's clock."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Pass:
     """Permission to try once."""
 
     generation: int
-    probe: bool
 
 
 class Gate:
@@ -56,19 +55,17 @@ class Gate:
         self._monotonic = monotonic
         self._sleep = sleep
         self._random = random
-        self._line: deque[asyncio.Future[None]] = deque()
-        self._probing = False
+        self._line: deque[asyncio.Future[Pass | None]] = deque()
+        self._prober: Pass | None = None
+        """Whose turn it is while the gate is closed; nobody else is let in."""
+        self._opened = asyncio.Event()
         self._until = 0.0
-        self._pass = Pass(0, probe=False)
+        self.generation = 0
+        """Which round of failures the gate is in; a `Pass` of this round counts when it fails."""
         self.attempts = 0
         """Failed rounds since the last success. Writers that were under way together when the
         trouble began count as one round, or 64 of them would jump to the longest pause at once."""
         self.successes = 0
-
-    @property
-    def generation(self) -> int:
-        """Which round of failures the gate is in; a `Pass` of this round counts when it fails."""
-        return self._pass.generation
 
     @property
     def is_open(self) -> bool:
@@ -78,25 +75,43 @@ class Gate:
     async def enter(self) -> Pass:
         """Wait for permission to try."""
         while self.attempts:
-            if self._probing:
-                turn = asyncio.get_running_loop().create_future()
-                self._line.append(turn)
-                try:
-                    await turn
-                except asyncio.CancelledError:
-                    if turn.done() and not turn.cancelled():
-                        self._next_in_line()
-                    raise
+            if self._prober is None:
+                probe = self._prober = Pass(self.generation)
+            elif (handed := await self._turn()) is None:
                 continue
-            self._probing = True
+            else:
+                probe = handed
             try:
-                while (wait := self._until - self._monotonic()) > 0:
-                    await self._sleep(wait)
+                await self._wait_out()
             except BaseException:
-                self._end_probe()
+                self._end_probe(probe)
                 raise
-            return Pass(self._pass.generation, probe=True)
-        return self._pass
+            if self._prober is probe:
+                return probe
+        return Pass(self.generation)
+
+    async def _turn(self) -> Pass | None:
+        """Stand in line until the probe is handed over; None when the gate has opened."""
+        turn: asyncio.Future[Pass | None] = asyncio.get_running_loop().create_future()
+        self._line.append(turn)
+        try:
+            return await turn
+        except asyncio.CancelledError:
+            if turn.done() and not turn.cancelled() and (probe := turn.result()) is not None:
+                self._end_probe(probe)
+            raise
+
+    async def _wait_out(self) -> None:
+        """Wait until it is time to try again, or until somebody who was under way succeeded."""
+        self._opened.clear()
+        while self.attempts and (wait := self._until - self._monotonic()) > 0:
+            sleeping = asyncio.ensure_future(self._sleep(wait))
+            opening = asyncio.ensure_future(self._opened.wait())
+            try:
+                await asyncio.wait({sleeping, opening}, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                sleeping.cancel()
+                opening.cancel()
 
     def succeeded(self) -> None:
         """The peer took something (or refused it for what it is, which is an answer as well)."""
@@ -104,9 +119,10 @@ class Gate:
         if not self.attempts:
             return
         self.attempts = 0
-        self._probing = False
+        self._prober = None
+        self._opened.set()
         while self._line:
-            self._next_in_line()
+            self._tell_next(None)
 
     def failed(self, entered: Pass, back_off: BackOff, at_least: float | None = None) -> None:
         """The peer is in trouble: close, or stay closed for longer.
@@ -114,32 +130,36 @@ class Gate:
         Args:
             at_least: seconds the peer asked us to wait.
         """
-        if entered.generation == self._pass.generation:
+        if entered.generation == self.generation:
             self.attempts += 1
-            self._pass = Pass(entered.generation + 1, probe=False)
+            self.generation += 1
             self._until = self._monotonic() + back_off.delay(self.attempts, self._random())
         if at_least is not None:
+            # Asked by the peer: it holds even when somebody else got through in the meantime.
+            self.attempts = max(self.attempts, 1)
             asked = self._monotonic() + min(at_least, MOST_RETRY_AFTER)
             self._until = max(self._until, asked)
-        if entered.probe:
-            self._end_probe()
+        self._end_probe(entered)
 
     def abandoned(self, entered: Pass) -> None:
         """A writer that was let in ends without an answer (it was cancelled)."""
-        if entered.probe:
-            self._end_probe()
+        self._end_probe(entered)
 
     def seconds_to_probe(self) -> float:
         """How long until somebody tries again; 0 when open."""
         return max(0.0, self._until - self._monotonic()) if self.attempts else 0.0
 
-    def _end_probe(self) -> None:
-        self._probing = False
-        self._next_in_line()
+    def _end_probe(self, entered: Pass) -> None:
+        # Handed over, not let go: whoever failed would be the first to take it again, while
+        # those in line are still waking up, and a batch that always fails would keep it for ever.
+        if self._prober is entered:
+            probe = Pass(self.generation)
+            self._prober = probe if self._tell_next(probe) else None
 
-    def _next_in_line(self) -> None:
+    def _tell_next(self, probe: Pass | None) -> bool:
         while self._line:
             turn = self._line.popleft()
             if not turn.done():
-                turn.set_result(None)
-                return
+                turn.set_result(probe)
+                return True
+        return False

@@ -139,6 +139,7 @@ class Pipeline:
                 taking.cancel()
                 await asyncio.wait({taking})
             buffer.drain()
+            loop.hurry()
             timed_out = await self._drain(delivering, stopping)
             stopping.cancel()
         left = buffer.status()

@@ -443,8 +443,9 @@ class Journal:
                 self._writer.mark(frame_id, bytes(frame.done))
         # Joining the thread waits for its last commit, whose report then waits in the loop's
         # queue: the turn after this await settles those deliveries.
+        # The reader goes first: the last one to close the file empties the log into it.
+        await asyncio.to_thread(self._reader.close)
         await asyncio.to_thread(self._writer.stop)
-        self._reader.close()
         self._lock.release()
         await asyncio.sleep(0)
 

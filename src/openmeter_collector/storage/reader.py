@@ -19,13 +19,13 @@ import apsw
 
 from openmeter_collector.errors import StorageError
 from openmeter_collector.storage.frame import decode_frame
-from openmeter_collector.storage.schema import open_reader
+from openmeter_collector.storage.schema import close_quietly, open_reader
 from openmeter_collector.storage.writer import StoredFrame
 
 HOT_BYTES: Final = 32 << 20
 _PAGE_BYTES: Final = 8 << 20
 _PAGE_FRAMES: Final = 64
-_FARTHEST: Final = 1 << 62
+FARTHEST: Final = 1 << 62
 
 _READ: Final = """
 SELECT id, received_ms, events, size, done, payload FROM frames WHERE id > ? ORDER BY id LIMIT ?
@@ -120,10 +120,10 @@ class FrameReader:
         return page.damaged
 
     def close(self) -> None:
-        """Close the connection and end the thread."""
+        """Close the connection and end the thread. Blocks until a look under way has ended."""
         self._executor.shutdown(wait=True)
         if self._connection is not None:
-            self._connection.close()
+            close_quietly(self._connection)
 
     # ---- in the thread ---------------------------------------------------------------------
 
@@ -168,7 +168,7 @@ def _read_carefully(connection: apsw.Connection, after: int) -> _Page:
     except apsw.CorruptError as error:
         here = next_readable(connection, after)
         damaged = DamagedFrame(max(after, here), 0, 0, f"a stretch of the file: {error}")
-        return _Page(damaged=[damaged], read_to=here, last=here == _FARTHEST)
+        return _Page(damaged=[damaged], read_to=here, last=here == FARTHEST)
     if row is None:
         return _Page(last=True)
     try:
@@ -194,8 +194,8 @@ def next_readable(connection: apsw.Connection, after: int) -> int:
     while not works(low + step):
         low += step
         step *= 2
-        if low + step >= _FARTHEST:
-            return _FARTHEST
+        if low + step >= FARTHEST:
+            return FARTHEST
     high = low + step
     while high - low > 1:
         middle = (low + high) // 2

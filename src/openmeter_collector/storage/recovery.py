@@ -29,7 +29,7 @@ import apsw
 
 from openmeter_collector.errors import StorageError
 from openmeter_collector.storage.frame import decode_frame
-from openmeter_collector.storage.reader import next_readable
+from openmeter_collector.storage.reader import FARTHEST, next_readable
 from openmeter_collector.storage.schema import Durability, fsync_folder, open_connection
 
 _SIDE_FILES: Final = ("-wal", "-shm")
@@ -232,6 +232,8 @@ def _frames(source: apsw.Connection, report: SetAside) -> Iterator[tuple[Any, ..
         except apsw.CorruptError:
             report.lost_frames += 1
             after = _past(source, after)
+            if after >= FARTHEST:
+                return
             continue
         except apsw.Error:
             # Not a database at all, or a disk that does not read.

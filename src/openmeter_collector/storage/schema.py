@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Final, Literal
 
@@ -117,6 +118,12 @@ def _configure(connection: apsw.Connection, durability: Durability) -> None:
             connection.execute(f"PRAGMA user_version = {FORMAT}")
         # Whoever made the file may have been killed before this line: so it goes with the tables.
         fsync_folder(Path(connection.filename).parent)
+
+
+def close_quietly(connection: apsw.Connection) -> None:
+    """Close; what could not be tidied up on the way out is found at the next start."""
+    with suppress(apsw.Error):
+        connection.close(True)
 
 
 def _pragma(connection: apsw.Connection, name: str) -> int:

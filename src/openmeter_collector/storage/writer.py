@@ -26,7 +26,12 @@ import apsw
 from openmeter_collector.message import Batch, Checkpoint, Delivery
 from openmeter_collector.storage.dead_letters import BuriedLetter, insert_letters
 from openmeter_collector.storage.frame import encode_frame
-from openmeter_collector.storage.schema import FORMAT, Durability, open_connection
+from openmeter_collector.storage.schema import (
+    FORMAT,
+    Durability,
+    close_quietly,
+    open_connection,
+)
 
 MAX_FRAME_EVENTS: Final = 4_096
 MAX_FRAME_BYTES: Final = 1 << 20
@@ -163,7 +168,7 @@ class GroupWriter:
             else:
                 self._sleep()
         if connection is not None:
-            _close_quietly(connection)
+            close_quietly(connection)
 
     def _sleep(self) -> None:
         # Announce first, look again, then wait: an `add` between the look and the wait sees the
@@ -261,7 +266,7 @@ class GroupWriter:
                 # A write that changes nothing, to see that writing works.
                 connection.execute(f"PRAGMA user_version = {FORMAT}")
             except BaseException:
-                _close_quietly(connection)
+                close_quietly(connection)
                 raise
             self._suspect = False
         return connection
@@ -278,7 +283,7 @@ class GroupWriter:
         group.refused = not ours
         self._on_failed(Group() if ours else group, f"{self._path}: {error}")
         if connection is not None:
-            _close_quietly(connection)
+            close_quietly(connection)
         while not self._stopping.wait(_RETRY_AFTER_FAILURE):
             try:
                 fresh = self._open()
@@ -342,11 +347,3 @@ def _drain(queue: deque[T]) -> list[T]:
     while queue:
         taken.append(queue.popleft())
     return taken
-
-
-def _close_quietly(connection: apsw.Connection) -> None:
-    try:
-        connection.close(True)
-    except apsw.Error:
-        # It failed already and the reason is on its way to the operator; this is only the end.
-        return

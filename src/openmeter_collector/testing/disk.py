@@ -29,7 +29,11 @@ Unsynced = Literal["kept", "dropped", "torn"]
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One thing that was done; `mark` is the test's own."""
+    """One thing that was done; `mark` is the test's own.
+
+    Attributes:
+        note: the test's, for `mark`; for `delete`, whether the folder was synced with it.
+    """
 
     kind: Kind
     file: str
@@ -83,22 +87,40 @@ class RecordedDisk:
                 (folder / name).write_bytes(content)
 
 
-def _by_file(calls: Sequence[Call]) -> dict[str, list[Call]]:
-    files: dict[str, list[Call]] = {}
+def _by_file(calls: Sequence[Call]) -> dict[str, list[tuple[Call, bool]]]:
+    """The calls on each file, each with whether it outlives a power cut.
+
+    A sync makes durable what was done to its file before. The first sync of a new file syncs its
+    folder as well, and with it every deletion before.
+    """
+    files: dict[str, list[tuple[Call, bool]]] = {}
+    new: set[str] = set()
     for call in calls:
-        if call.kind != "mark":
-            files.setdefault(call.file, []).append(call)
+        if call.kind == "mark":
+            continue
+        done = files.setdefault(call.file, [])
+        if not done or done[-1][0].kind == "delete":
+            new.add(call.file)
+        done.append((call, call.kind == "delete" and bool(call.note)))
+        if call.kind == "sync":
+            files[call.file] = [(one, True) for one, _ in done]
+            if call.file in new:
+                new.discard(call.file)
+                for name, others in files.items():
+                    files[name] = [(one, safe or one.kind == "delete") for one, safe in others]
     return files
 
 
-def _content(calls: Sequence[Call], unsynced: Unsynced, chance: random.Random) -> bytearray | None:
+def _content(
+    calls: Sequence[tuple[Call, bool]], unsynced: Unsynced, chance: random.Random
+) -> bytearray | None:
     """A file after a crash; None when it is not there."""
-    safe = max((at for at, call in enumerate(calls) if call.kind == "sync"), default=-1)
     content: bytearray | None = None
-    for at, call in enumerate(calls):
-        if at > safe and unsynced == "dropped":
-            break
-        content = _apply(content, call, chance if at > safe and unsynced == "torn" else None)
+    for call, safe in calls:
+        if safe or unsynced == "kept":
+            content = _apply(content, call, None)
+        elif unsynced == "torn":
+            content = _apply(content, call, chance)
     return content
 
 
@@ -146,7 +168,7 @@ class _Vfs(apsw.VFS):
 
     def xDelete(self, filename: str, syncdir: bool) -> None:
         super().xDelete(filename, syncdir)
-        self._disk.perform(Call("delete", os.path.basename(filename)))  # noqa: PTH119
+        self._disk.note(Call("delete", os.path.basename(filename), note=syncdir))  # noqa: PTH119
 
 
 class _File(apsw.VFSFile):

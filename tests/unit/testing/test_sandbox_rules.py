@@ -139,6 +139,8 @@ def test_required_attributes(key, value, text):
         ({"myext": {"a": 1}}, "invalid CloudEvents value"),
         ({"myext": [1]}, "invalid CloudEvents value"),
         ({"myext": 2**31}, "out of range"),
+        ({"data_base64": "%"}, "illegal base64 data"),
+        ({"data_base64": 7}, "illegal base64 data"),
         ({"Source": "x"}, "MUST NOT be overwritten by extension"),
     ],
 )
@@ -165,6 +167,8 @@ def test_faults_behind_the_schema_have_no_text_with_application_json():
         {"dataschema": None},
         {"dataschema": "https://example.com/schema"},
         {"specversion": "0.3"},
+        {"data_base64": "aGk="},
+        {"data_base64": None},
         {"source": "https://example.com/a b?q=%zz"},
         {"source": "größe"},
         {"traceparent": "00-abc", "sampled": True, "number": 7, "nothing": None},

@@ -186,6 +186,14 @@ async def test_light_answers_the_same():
     assert not running.events
 
 
+async def test_light_asks_for_tokens_and_plays_faults():
+    async with Sandbox(light=True, tokens=["t"]).serve() as running:
+        assert (await post(running, event())).status == 401
+    async with Sandbox(light=True, faults=[fault.Status(times=1)]).serve() as running:
+        assert (await post(running, event())).status == 503
+        assert (await post(running, event())).status == 204
+
+
 # What is kept.
 
 

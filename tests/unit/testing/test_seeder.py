@@ -5,6 +5,7 @@ import time
 
 import pytest
 
+from kit.waiting import eventually
 from openmeter_collector.testing.sandbox import Sandbox
 from openmeter_collector.testing.sandbox import faults as fault
 from openmeter_collector.testing.seeder import Seed, Seeder, UsageEvents, retry_after
@@ -77,8 +78,7 @@ async def test_an_outage_is_waited_out(running):
     seeder = Seeder(seed(running, count=20, connections=2))
     async with running.outage():
         sending = asyncio.create_task(seeder.run())
-        while seeder.ledger.answers[0] < 3:  # noqa: ASYNC110 - a refused connection tells nobody
-            await asyncio.sleep(0.01)
+        await eventually(lambda: seeder.ledger.answers[0] >= 3)
     ledger = await sending
     assert len(ledger.accepted) == 20
 

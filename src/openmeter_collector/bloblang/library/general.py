@@ -86,7 +86,12 @@ def from_(value: Value, index: int) -> Value:
     raise NotImplementedError
 
 
-@method("general", special=True, cases=[Case('root = json("a").from_all().sum()', '{"a":1}', "1")])
+@method(
+    "general",
+    special=True,
+    plugin=True,
+    cases=[Case('root = json("a").from_all().sum()', '{"a":1}', "1")],
+)
 def from_all(value: Value) -> Value:
     """Compute functions such as `json` for every message of the batch, into an array."""
     raise NotImplementedError

@@ -78,7 +78,9 @@ def format_json(
 ) -> bytes:
     """The value as JSON, as bytes."""
     try:
-        out = value_json.dumps(value) if no_indent or not indent else json_exact.dumps(value, indent)
+        out = (
+            value_json.dumps(value) if no_indent or not indent else json_exact.dumps(value, indent)
+        )
     except value_json.EncodeError as error:
         raise Fail(str(error)) from None
     if escape_html:
@@ -301,7 +303,7 @@ def format_xml(
     """An object as XML, as bytes."""
     if type(value) is not dict:
         raise TypeFail(value, "object")
-    return encode(write_xml(value, None if no_indent or not indent else indent, root_tag))
+    return encode(write_xml(value, None if no_indent else indent, root_tag))
 
 
 ENTRIES = (

@@ -9,6 +9,7 @@ again, event by event, by the plain rules, which alone decide what is wrong.
 from __future__ import annotations
 
 import re
+from base64 import b64decode
 from collections.abc import Sequence
 from datetime import datetime
 from email.message import Message
@@ -132,7 +133,7 @@ def _is_usual(event: Event) -> bool:
         if _PLAIN_SOURCE.fullmatch(event.source) is None or len(_checked_sources) > 10_000:
             return False
         _checked_sources.add(event.source)
-    return event.dataschema is None
+    return True
 
 
 def _is_time(text: str) -> bool:
@@ -226,6 +227,8 @@ def reader_fault(value: dict[str, Any]) -> str | None:
         return f"cannot convert {time!r} to time.Time: not in RFC3339 format"
     if not is_uri_reference(value["source"]):
         return f"cannot parse uri ref: {value['source']}"
+    if not _is_base64(value.get("data_base64")):
+        return "illegal base64 data in data_base64"
     for key, extension in value.items():
         if key in _KNOWN:
             continue
@@ -244,6 +247,16 @@ def reader_fault(value: dict[str, Any]) -> str | None:
         if isinstance(extension, (int, float)) and not -(2**31) <= extension < 2**31:
             return f"cannot convert {extension} to int32: out of range"
     return None
+
+
+def _is_base64(value: Any) -> bool:
+    if value is None:
+        return True
+    try:
+        b64decode(value, validate=True)
+    except (ValueError, TypeError):
+        return False
+    return True
 
 
 def is_uri_reference(text: str) -> bool:

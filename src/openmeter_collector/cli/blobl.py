@@ -1,0 +1,217 @@
+"""`openmeter-collector blobl`: run a mapping over lines, format it, explain the library."""
+
+from __future__ import annotations
+
+import difflib
+import importlib.metadata
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any
+
+import click
+
+from openmeter_collector.bloblang import (
+    DELETED,
+    NOTHING,
+    STANDARD,
+    Mapping,
+    MappingError,
+    MappingFailed,
+    Registry,
+    SimpleDocument,
+    compile,  # noqa: A004 - the verb of the package
+)
+from openmeter_collector.bloblang.plugins import load_entry_points, load_plugin
+from openmeter_collector.bloblang.printer import format_mapping
+from openmeter_collector.bloblang.reference import entry_page
+from openmeter_collector.errors import ConfigError
+from openmeter_collector.values import json as value_json
+from openmeter_collector.values import json_exact
+
+_COMMANDS = ("fmt", "explain")
+
+
+class _Blobl(click.Group):
+    """A group whose first argument may also be a mapping."""
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Take what is no command for the mapping to run."""
+        if args and args[0] != "run" and args[0] not in _COMMANDS:
+            return "run", self.commands["run"], args
+        return super().resolve_command(ctx, args)
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Send options without a command to `run`."""
+        if not args or (args[0] not in _COMMANDS and args[0] not in ("-h", "--help")):
+            args = ["run", *args]
+        return super().parse_args(ctx, args)
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Only those with a name to type."""
+        del ctx
+        return list(_COMMANDS)
+
+
+@click.group(cls=_Blobl, context_settings={"help_option_names": ["-h", "--help"]})
+def blobl() -> None:
+    r"""Run a Bloblang mapping on each line of the input.
+
+    \b
+    blobl 'root.id = this.user.id' < lines.json
+    blobl -f mapping.blobl -i events.json --pretty
+    blobl fmt mapping.blobl
+    blobl explain ts_format
+    """
+
+
+@blobl.command(hidden=True)
+@click.argument("mapping", required=False)
+@click.option("-t", "--threads", default=1, help="Accepted for compatibility; one is used.")
+@click.option("-r", "--raw", is_flag=True, help="Lines are raw text, not JSON documents.")
+@click.option("-p", "--pretty", is_flag=True, help="Indent the results.")
+@click.option(
+    "-f", "--file", "file", type=click.Path(path_type=Path), help="Read the mapping here."
+)
+@click.option("-i", "--input", "source", type=click.Path(path_type=Path), help="Read lines here.")
+@click.option("--max-token-length", default=65536, help="The longest line, in bytes.")
+@click.option(
+    "--plugin",
+    "plugins",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    help="A Python file with functions and methods of your own.",
+)
+def run(
+    mapping: str | None,
+    threads: int,
+    raw: bool,
+    pretty: bool,
+    file: Path | None,
+    source: Path | None,
+    max_token_length: int,
+    plugins: tuple[Path, ...],
+) -> None:
+    """Run a mapping on each line of the input."""
+    del threads
+    compiled = _compiled(mapping, file, plugins)
+    stream = source.open("rb") if source else sys.stdin.buffer
+    with stream:
+        for number, line in _lines(stream, max_token_length):
+            _one(compiled, number, line, raw=raw, pretty=pretty)
+
+
+def registry_with(plugins: tuple[Path, ...]) -> Registry:
+    """The library with the plug-ins of the environment and of files."""
+    registry = STANDARD.with_entries(load_entry_points(importlib.metadata.entry_points))
+    for path in plugins:
+        registry = registry.with_entries(load_plugin(path))
+    return registry
+
+
+def _compiled(mapping: str | None, file: Path | None, plugins: tuple[Path, ...]) -> Mapping:
+    if file is not None:
+        if mapping is not None:
+            raise click.UsageError("give a mapping or a file with one, not both")
+        try:
+            mapping = file.read_text()
+        except OSError as error:
+            raise ConfigError(f"cannot read the mapping: {error}") from None
+    if mapping is None:
+        raise click.UsageError("missing argument: the mapping")
+    try:
+        return compile(mapping, name=str(file) if file else "", registry=registry_with(plugins))
+    except MappingError as error:
+        print(f"failed to parse mapping: {error.rendered()}", file=sys.stderr)
+        raise SystemExit(1) from None
+
+
+def _lines(stream: IO[bytes], longest: int) -> Iterator[tuple[int, bytes]]:
+    for number, line in enumerate(stream, 1):
+        content = line.rstrip(b"\n").removesuffix(b"\r")
+        if len(content) > longest:
+            print(
+                f"line {number}: longer than {longest} bytes; see --max-token-length",
+                file=sys.stderr,
+            )
+            raise SystemExit(1)
+        if content:
+            yield number, content
+
+
+def _one(mapping: Mapping, number: int, line: bytes, *, raw: bool, pretty: bool) -> None:
+    message = SimpleDocument(line)
+    if not raw:
+        try:
+            message.structured()
+        except ValueError as error:
+            print(f"line {number}: failed to parse message as JSON: {error}", file=sys.stderr)
+            return
+    try:
+        body, _ = mapping.run([message], 0)
+        if body is not DELETED:
+            _write(line if body is NOTHING else body, pretty=pretty)
+    except MappingFailed as failed:
+        print(f"line {number}: failed to execute map: {failed}", file=sys.stderr)
+    except value_json.EncodeError as error:
+        print(f"line {number}: failed to write the result: {error}", file=sys.stderr)
+
+
+def _write(body: Any, *, pretty: bool) -> None:
+    if isinstance(body, bytes):
+        out = body
+        if pretty:
+            try:
+                out = json_exact.dumps(value_json.loads(body), "  ")
+            except ValueError:
+                out = body
+    else:
+        out = json_exact.dumps(body, "  ") if pretty else value_json.dumps(body)
+    sys.stdout.buffer.write(out + b"\n")
+    sys.stdout.buffer.flush()
+
+
+@blobl.command()
+@click.argument("files", nargs=-1, type=click.Path(path_type=Path))
+@click.option("--check", is_flag=True, help="Only say which files are not formatted.")
+def fmt(files: tuple[Path, ...], check: bool) -> None:
+    """Format mappings in place; without files, standard input to standard output."""
+    if not files:
+        print(_formatted(sys.stdin.read(), ""), end="")
+        return
+    unformatted = False
+    for path in files:
+        text = path.read_text()
+        made = _formatted(text, str(path))
+        if made != text:
+            unformatted = True
+            print(path)
+            if not check:
+                path.write_text(made)
+    if check and unformatted:
+        raise SystemExit(1)
+
+
+def _formatted(text: str, name: str) -> str:
+    try:
+        return format_mapping(compile(text, name=name).program)
+    except MappingError as error:
+        print(error.rendered(), file=sys.stderr)
+        raise SystemExit(1) from None
+
+
+@blobl.command()
+@click.argument("name")
+def explain(name: str) -> None:
+    """Print the page of a function or method."""
+    found = [entry for entry in STANDARD if entry.name == name]
+    if not found:
+        reason = STANDARD.left_out.get(name)
+        if reason:
+            raise ConfigError(f"{name} is left out of this collector: {reason}")
+        close = difflib.get_close_matches(name, [entry.name for entry in STANDARD], 3, 0.5)
+        hint = f"; did you mean {', '.join(close)}?" if close else ""
+        raise ConfigError(f"there is no function or method '{name}'{hint}")
+    print("\n".join(entry_page(entry) for entry in found), end="")
