@@ -17,8 +17,8 @@ from typing import Any, Final
 
 from openmeter_collector.bloblang import pyast as py
 from openmeter_collector.bloblang.blame import Unit
+from openmeter_collector.bloblang.emit_base import Context
 from openmeter_collector.bloblang.emit_calls import CallEmitter
-from openmeter_collector.bloblang.emit_nodes import Context
 from openmeter_collector.bloblang.facts import marks
 from openmeter_collector.bloblang.runtime import EXPORTED
 from openmeter_collector.bloblang.spans import Source
@@ -112,10 +112,10 @@ class FunctionEmitter(CallEmitter):
         for statement in statements:
             self.unit.adopt(statement)
         self.survey(statements)
-        context = Context(self_metadata=True)
+        context = Context()
         body: list[ast.stmt] = []
         self.block = body
-        self._prologue(statements, context)
+        self._prologue()
         for statement in statements:
             self.statement(statement, context)
         self._epilogue()
@@ -127,9 +127,10 @@ class FunctionEmitter(CallEmitter):
         """A function that answers with the value of one expression."""
         self.unit.adopt(node)
         self.survey((node,))
-        self.block = body = []
-        self._prologue((node,), Context())
-        value = self.expression(node, Context(self_metadata=True, in_field=self.settings.field))
+        body: list[ast.stmt] = []
+        self.block = body
+        self._prologue()
+        value = self.expression(node, Context(in_field=self.settings.field))
         self.block.append(ast.Return(value))
         return self.finish("query", ["batch", "index"], body)
 
@@ -138,11 +139,13 @@ class FunctionEmitter(CallEmitter):
         self.unit.adopt(definition)
         self.in_map = True
         self.survey(definition.body)
-        self.block = inner = []
+        inner: list[ast.stmt] = []
+        self.block = inner
         context = Context(this="value", depth="depth")
         inner.append(py.assign("root", py.load("r_NOTHING")))
-        for name in self.variables:
-            inner.append(py.assign(self.variable_name(name), py.load("r_UNSET")))
+        inner.extend(
+            py.assign(self.variable_name(name), py.load("r_UNSET")) for name in self.variables
+        )
         for statement in definition.body:
             self.statement(statement, context)
         self.block.append(ast.Return(py.load("root")))
@@ -150,7 +153,7 @@ class FunctionEmitter(CallEmitter):
             py.call("r_settle_statement", py.load("e"), py.load(self.unit_name)), None
         )
         body = [py.attempt(inner, ["r_Fail"], [handler], bind="e")]
-        params = ["batch", "index", "this", "value", "depth"]
+        params = ["batch", "index", "this", "meta", "value", "depth"]
         return self.finish(f"map_{number}", params, body)
 
     def finish(self, name: str, params: list[str], body: list[ast.stmt]) -> Any:
@@ -168,7 +171,7 @@ class FunctionEmitter(CallEmitter):
 
     # Frame --------------------------------------------------------------------------------
 
-    def _prologue(self, nodes: tuple[Node, ...], context: Context) -> None:
+    def _prologue(self) -> None:
         add = self.block.append
         if self.uses_view and self.settings.mode == MUTATION:
             add(py.assign("batch", py.call("r_View", py.load("batch"), py.load("index"))))
@@ -332,6 +335,7 @@ class FunctionEmitter(CallEmitter):
         owned = self.owned
         outer = self.block
         for condition, body in branches:
+            test: ast.expr = py.constant(True)
             if condition is not None:
                 test = self.condition(condition, context, null=False)
             assigned = set(self.assigned)
@@ -339,7 +343,8 @@ class FunctionEmitter(CallEmitter):
             for statement in body:
                 self.statement(statement, context)
             written, self.block = self.block, level
-            self.assigned = assigned
+            # A variable that a branch may have unset is not known to be set any more.
+            self.assigned &= assigned
             self.touched = True
             self.owned = owned = owned and self.owned
             if condition is None:
