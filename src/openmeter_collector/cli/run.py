@@ -140,7 +140,8 @@ def _log(config: Config, level: str | None) -> Log:
     write: Callable[[str], object] = stream.write
 
     def write_line(line: str) -> None:
-        # Nobody reading the log any more is no reason to stop, nor to fail at stopping.
+        # Whoever read the log may be gone, or its disk may be full. That must not cost events: a
+        # line raising here would end a loop that delivers, or a stop that has begun.
         with suppress(OSError):
             write(line)
             stream.flush()
