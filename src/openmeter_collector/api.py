@@ -43,7 +43,7 @@ from openmeter_collector.message import (
     Settle,
     Value,
 )
-from openmeter_collector.message.settlement import derived, entering
+from openmeter_collector.message.settlement import Stage, derived, entering, when_settled
 from openmeter_collector.spec.client_tls import ClientTls
 from openmeter_collector.spec.component import (
     Example,
@@ -152,6 +152,7 @@ __all__ = [
     "ScannerNode",
     "Scope",
     "Settle",
+    "Stage",
     "StorageError",
     "TracerNode",
     "Undeliverable",
@@ -173,4 +174,5 @@ __all__ = [
     "scanner",
     "section",
     "tracer",
+    "when_settled",
 ]

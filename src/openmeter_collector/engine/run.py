@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from openmeter_collector.component.buffer import Buffer
 from openmeter_collector.component.node import Node
 from openmeter_collector.config.model import Config
+from openmeter_collector.engine.caches import CountedCache
 from openmeter_collector.engine.child_output import policy_of
 from openmeter_collector.engine.environment import ComponentEnv, Resources, Surroundings
 from openmeter_collector.engine.input_loop import BufferIntake
@@ -86,9 +87,9 @@ class Pipeline:
                 node.config.open(self._env(node))
             )
         for node in self._config.cache_resources:
-            self._resources.caches[node.label] = await stack.enter_async_context(
-                node.config.open(self._env(node))
-            )
+            env = self._env(node)
+            opened = await stack.enter_async_context(node.config.open(env))
+            self._resources.caches[node.label] = CountedCache(opened, env.metrics)
 
     async def _open_delivery(self, stack: AsyncExitStack) -> tuple[Buffer, OutputLoop]:
         output_env = self._env(self._output)
