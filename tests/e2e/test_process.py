@@ -4,6 +4,7 @@ import asyncio
 import os
 import signal
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -46,7 +47,11 @@ async def test_a_collector_ends_with_the_process_that_started_it(tmp_path):
     assert is_running(child)
     parent.kill()
     await parent.wait()
-    await eventually(lambda: not is_running(child))
+    try:
+        await eventually(lambda: not is_running(child))
+    finally:
+        with suppress(ProcessLookupError):
+            os.kill(child, signal.SIGKILL)
 
 
 async def test_a_collector_that_does_not_start_is_an_error_with_its_last_words(tmp_path):

@@ -236,8 +236,10 @@ async def test_its_own_waits_between_tries(sandbox, connect):
         with pytest.raises(HttpResponseError):
             await sdk.call("ingest_event", event())
     times = [request.at for request in sandbox.sandbox.requests]
-    gaps = [later - earlier for earlier, later in pairwise(times)]
-    assert gaps == pytest.approx([0, 1.6, 3.2], abs=0.5)
+    at_once, second, third = (later - earlier for earlier, later in pairwise(times))
+    assert at_once < 1
+    assert second >= 1.6
+    assert third >= 3.2
 
 
 # The collector, where it puts a sender off.

@@ -36,7 +36,6 @@ from openmeter_collector.bloblang.convert import to_string  # noqa: E402
 from openmeter_collector.values import json as value_json  # noqa: E402
 from openmeter_collector.values.kinds import is_number  # noqa: E402
 
-
 COUNTERS: dict = {}  # the engine counts for the whole process
 
 
@@ -65,8 +64,7 @@ def message_of(body, message):
 def error_of(item):
     if not item:
         return None
-    error = ComponentError(item if isinstance(item, str) else item.get("message", ""))
-    return error
+    return ComponentError(item if isinstance(item, str) else item.get("message", ""))
 
 
 def run(mapping, mode, batch, index):
@@ -90,9 +88,9 @@ def run(mapping, mode, batch, index):
 def same_meta(wanted, found):
     if set(wanted) != set(found):
         return False
-    for key, value in wanted.items():
-        if not isinstance(value, dict) or "t" not in value:
-            value = {"t": "", "v": value}
+    for key, given in wanted.items():
+        typed = isinstance(given, dict) and "t" in given
+        value = given if typed else {"t": "", "v": given}
         if "b64" in value:
             good = found[key] == base64.b64decode(value["b64"])
         elif value["t"] == "null":
@@ -109,9 +107,9 @@ def same_meta(wanted, found):
 def given_meta(meta):
     made = {}
     for key, value in (meta or {}).items():
-        if isinstance(value, dict) and "t" in value and len(value) == 2:
-            value = base64.b64decode(value["b64"]) if "b64" in value else value["v"]
         made[key] = value
+        if isinstance(value, dict) and "t" in value and len(value) == 2:
+            made[key] = base64.b64decode(value["b64"]) if "b64" in value else value["v"]
     return made
 
 
@@ -223,7 +221,12 @@ def reason(found, error):
 def outcome(item, cases):
     """Yields (agrees, case, found, reason) for an item."""
     files = item.get("files") or {}
-    services = Services(env=item.get("env") or dict(os.environ), read=reader(files), folder="/work")
+    services = Services(
+        counters=COUNTERS,
+        env=item.get("env") or dict(os.environ),
+        read=reader(files),
+        folder="/work",
+    )
     compiled, error = parse_answer(item, services)
     wanted = item.get("parse_error")
     if wanted is not None or error is not None:

@@ -111,9 +111,9 @@ class Log(_Opens):
 class Branch(_Opens):
     """Stand-in."""
 
-    request_map: MappingText = field(default=MappingText(""), doc="Request.")
+    request_map: MappingText = field(default=MappingText("root = this"), doc="Request.")
     processors: list[ProcessorNode] = field(default_factory=list, doc="Processors.")
-    result_map: MappingText = field(default=MappingText(""), doc="Result.")
+    result_map: MappingText = field(default=MappingText("root = this"), doc="Result.")
 
 
 @processor("resource", value="label")
@@ -127,7 +127,7 @@ class Resource(_Opens):
 class Case:
     """Stand-in."""
 
-    check: MappingText = field(default=MappingText(""), doc="Check.")
+    check: MappingText = field(default=MappingText("root = this"), doc="Check.")
     output: OutputNode = field(doc="Output.")
 
 

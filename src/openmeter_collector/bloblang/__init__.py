@@ -80,7 +80,9 @@ def compile(  # noqa: A001 - the one verb of this package, used with its name in
     """
     reach = services or Services()
     program = parse(Source(text, name), Builder(registry, reach))
-    return Mapping(program, reach)
+    mapping = Mapping(program, reach)
+    mapping.prepare()
+    return mapping
 
 
 def compile_interpolated(

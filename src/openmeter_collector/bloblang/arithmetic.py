@@ -61,10 +61,8 @@ def _add(left: Value, right: Value) -> Value:
         if not isinstance(right, (str, bytes, Timestamp)):
             raise MismatchFail("add", left, right)
         return get_string(left) + get_string(right)
-    if (
-        not is_number(left)
-        or isinstance(left, (Float32, Integer))
-        and not isinstance(left, (Int64, UInt64, PlainInt))
+    if not is_number(left) or (
+        isinstance(left, (Float32, Integer)) and not isinstance(left, (Int64, UInt64, PlainInt))
     ):
         raise MismatchFail("add", left, right)
     return _numeric("add", operator.add, left, right)
@@ -124,7 +122,7 @@ def modulo(left: Value, right: Value) -> Value:
     )
 
 
-def _small(left: Value, right: Value) -> bool:
+def _small(left: float, right: float) -> bool:
     return -(2**53) < left < 2**53 and -(2**53) < right < 2**53
 
 
@@ -169,16 +167,15 @@ def _numeric(
 def equals(left: Value, right: Value) -> bool:
     """`left == right`, by the rules of the type on the left."""
     first, second = type(left), type(right)
-    if first is second and first is not list and first is not dict:
-        if first is str:
-            return left == right  # type: ignore[no-any-return]
+    if first is str and second is str:
+        return bool(left == right)
     if isinstance(left, bool):
-        return left is bool_of(right) if bool_of(right) is not None else False
+        return bool_of(right) is left
     if isinstance(left, (str, bytes, Timestamp)) and isinstance(right, (str, bytes, Timestamp)):
         return get_string(left) == get_string(right)
     if first in _RANK and second in _RANK:
         if _RANK[first] == _RANK[second]:
-            return left == right  # type: ignore[no-any-return]
+            return bool(left == right)
         return float(left) == float(right)
     return equal(_restricted(left), _restricted(right))
 

@@ -56,7 +56,7 @@ class Builder:
         prepared = self._prepare(entry, arguments)
         node = Function(entry, arguments, named, _written(given), prepared, span=span)
         if entry.static and not _dynamic(entry, arguments):
-            value = _attempt(prepared or entry.call, *_values(entry, arguments))
+            value = _attempt(prepared or entry.call, *_values(arguments))
             return Literal(value, f"function {name}", node, span=span)
         if entry.name in ("deleted", "nothing"):
             marker = DELETED if entry.name == "deleted" else NOTHING
@@ -73,7 +73,7 @@ class Builder:
             if entry.prepared:
                 value = _attempt(prepared, target.value)
             else:
-                value = _attempt(entry.call, target.value, *_values(entry, arguments))
+                value = _attempt(entry.call, target.value, *_values(arguments))
             return Literal(value, f"method {name}", node, span=span)
         return node
 
@@ -81,7 +81,7 @@ class Builder:
         if not entry.prepared or _dynamic(entry, arguments):
             return None
         lead = [self.services] if entry.services else []
-        return _attempt(entry.call, *lead, *_values(entry, arguments))
+        return _attempt(entry.call, *lead, *_values(arguments))
 
     def _find(self, name: str, entries: dict[str, Entry], noun: str) -> Entry:
         entry = entries.get(name)
@@ -191,7 +191,7 @@ def _dynamic(entry: Entry, arguments: tuple[Argument, ...]) -> bool:
     )
 
 
-def _values(entry: Entry, arguments: tuple[Argument, ...]) -> list[Value]:
+def _values(arguments: tuple[Argument, ...]) -> list[Value]:
     return [one.value for one in arguments]
 
 
@@ -226,7 +226,7 @@ def match_arguments(entry: Entry, given: Given) -> tuple[tuple[Argument, ...], b
     missing: list[str] = []
     for index, param in enumerate(entry.params):
         if index < len(positional):
-            found.append(_argument(entry, param, positional[index]))
+            found.append(_argument(param, positional[index]))
         else:
             found.append(_default(param, missing))
     _complain_missing(missing)
@@ -239,7 +239,7 @@ def _named(entry: Entry, named: dict[str, Node]) -> tuple[Argument, ...]:
     left = dict(named)
     for param in entry.params:
         node = left.pop(param.name, None)
-        found.append(_default(param, missing) if node is None else _argument(entry, param, node))
+        found.append(_default(param, missing) if node is None else _argument(param, node))
     if left:
         unknown = sorted(left)
         noun = "parameter" if len(unknown) == 1 else "parameters"
@@ -274,7 +274,7 @@ def _plain(node: Node) -> Argument:
     return Argument(node.value) if isinstance(node, Literal) else Argument(None, node)
 
 
-def _argument(entry: Entry, param: Param, node: Node) -> Argument:
+def _argument(param: Param, node: Node) -> Argument:
     if param.is_query:
         return Argument(None, node)
     if not isinstance(node, Literal):

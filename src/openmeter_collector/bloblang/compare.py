@@ -12,8 +12,8 @@ def equal(left: Value, right: Value) -> bool:
     kind = type(left)
     if kind is str:
         if type(right) is str:
-            return left == right  # type: ignore[no-any-return]
-        return _text(right) == left
+            return bool(left == right)
+        return bool(_text(right) == left)
     if left is None:
         return right is None
     if left is True or left is False:

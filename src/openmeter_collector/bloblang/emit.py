@@ -17,8 +17,8 @@ from typing import Any, Final
 
 from openmeter_collector.bloblang import pyast as py
 from openmeter_collector.bloblang.blame import Unit
+from openmeter_collector.bloblang.emit_base import Context
 from openmeter_collector.bloblang.emit_calls import CallEmitter
-from openmeter_collector.bloblang.emit_nodes import Context
 from openmeter_collector.bloblang.facts import marks
 from openmeter_collector.bloblang.runtime import EXPORTED
 from openmeter_collector.bloblang.spans import Source
@@ -112,10 +112,10 @@ class FunctionEmitter(CallEmitter):
         for statement in statements:
             self.unit.adopt(statement)
         self.survey(statements)
-        context = Context(self_metadata=True)
+        context = Context()
         body: list[ast.stmt] = []
         self.block = body
-        self._prologue(statements, context)
+        self._prologue()
         for statement in statements:
             self.statement(statement, context)
         self._epilogue()
@@ -127,9 +127,10 @@ class FunctionEmitter(CallEmitter):
         """A function that answers with the value of one expression."""
         self.unit.adopt(node)
         self.survey((node,))
-        self.block = body = []
-        self._prologue((node,), Context())
-        value = self.expression(node, Context(self_metadata=True, in_field=self.settings.field))
+        body: list[ast.stmt] = []
+        self.block = body
+        self._prologue()
+        value = self.expression(node, Context(in_field=self.settings.field))
         self.block.append(ast.Return(value))
         return self.finish("query", ["batch", "index"], body)
 
@@ -138,11 +139,13 @@ class FunctionEmitter(CallEmitter):
         self.unit.adopt(definition)
         self.in_map = True
         self.survey(definition.body)
-        self.block = inner = []
+        inner: list[ast.stmt] = []
+        self.block = inner
         context = Context(this="value", depth="depth")
         inner.append(py.assign("root", py.load("r_NOTHING")))
-        for name in self.variables:
-            inner.append(py.assign(self.variable_name(name), py.load("r_UNSET")))
+        inner.extend(
+            py.assign(self.variable_name(name), py.load("r_UNSET")) for name in self.variables
+        )
         for statement in definition.body:
             self.statement(statement, context)
         self.block.append(ast.Return(py.load("root")))
@@ -150,7 +153,7 @@ class FunctionEmitter(CallEmitter):
             py.call("r_settle_statement", py.load("e"), py.load(self.unit_name)), None
         )
         body = [py.attempt(inner, ["r_Fail"], [handler], bind="e")]
-        params = ["batch", "index", "this", "value", "depth"]
+        params = ["batch", "index", "this", "meta", "value", "depth"]
         return self.finish(f"map_{number}", params, body)
 
     def finish(self, name: str, params: list[str], body: list[ast.stmt]) -> Any:
@@ -168,7 +171,7 @@ class FunctionEmitter(CallEmitter):
 
     # Frame --------------------------------------------------------------------------------
 
-    def _prologue(self, nodes: tuple[Node, ...], context: Context) -> None:
+    def _prologue(self) -> None:
         add = self.block.append
         if self.uses_view and self.settings.mode == MUTATION:
             add(py.assign("batch", py.call("r_View", py.load("batch"), py.load("index"))))
@@ -271,6 +274,7 @@ class FunctionEmitter(CallEmitter):
         self._write_root(py.call("r_remove", py.load("root"), self.constant(path)))
         deleted, self.block = self.block, outer
         self.owned = False
+        self.made.clear()
         self.block.append(self.unless_marker(held, deleted, kept))
 
     def _assign_root(self, value: Node, expression: ast.expr) -> None:
@@ -281,11 +285,41 @@ class FunctionEmitter(CallEmitter):
         else:
             self.block.append(py.assign("root", expression))
         self.touched = True
+        self.made.clear()
+        keys = [key for key, _ in value.pairs] if isinstance(value, Object) else [None]
+        self.keys = {key for key in keys if isinstance(key, str)}
+        if not all(isinstance(key, str) for key in keys):
+            self.keys = None
         # An object written out here belongs to this run alone and may be filled in place.
         self.owned = self.straight and isinstance(value, Object) and not self.reads_root
 
+    def _put_inside(self, path: tuple[str, ...], expression: ast.expr) -> bool:
+        """Write below a container that this run has made itself; False if there is none."""
+        inner = self.made.get(path[:-1])
+        if inner is None and self.owned and self.straight and len(path) == 2:
+            key = path[0]
+            if self.keys is None or key in self.keys:
+                return False
+            inner = self.made[path[:1]] = self.temporary()
+            self.keys.add(key)
+            self.block.append(py.assign(inner, ast.Dict([], [])))
+            slot = ast.Subscript(py.load("root"), py.constant(key), ast.Store())
+            self.block.append(ast.Assign([slot], py.load(inner)))
+        if inner is None:
+            return False
+        target = ast.Subscript(py.load(inner), py.constant(path[-1]), ast.Store())
+        self.block.append(ast.Assign([target], expression))
+        return True
+
     def _put(self, node: Node, path: tuple[str, ...], expression: ast.expr) -> None:
+        if len(path) > 1 and self._put_inside(path, expression):
+            # Something deeper than what was written may be another container now.
+            self._forget(path)
+            return
+        self._forget(path[:1])
         if len(path) == 1 and self.owned:
+            if self.keys is not None:
+                self.keys.add(path[0])
             target = ast.Subscript(py.load("root"), py.constant(path[0]), ast.Store())
             self.block.append(ast.Assign([target], expression))
             return
@@ -293,11 +327,18 @@ class FunctionEmitter(CallEmitter):
             self.block.append(py.assign("root", ast.Dict([py.constant(path[0])], [expression])))
             self.touched = True
             self.owned = not self.reads_root
+            self.keys = {path[0]}
             return
         made = py.call("r_put", py.load("root"), self.constant(path), expression)
         self.locate(made, node)
         self._write_root(made)
         self.touched = True
+
+    def _forget(self, path: tuple[str, ...]) -> None:
+        """What was written at a path is no container of ours any more."""
+        for known in list(self.made):
+            if known[: len(path)] == path:
+                del self.made[known]
 
     def _fresh(self) -> bool:
         return self.settings.mode != MUTATION or self.in_map
@@ -330,8 +371,11 @@ class FunctionEmitter(CallEmitter):
     ) -> None:
         straight, self.straight = self.straight, False
         owned = self.owned
+        self.made.clear()
+        self.keys = None
         outer = self.block
         for condition, body in branches:
+            test: ast.expr = py.constant(True)
             if condition is not None:
                 test = self.condition(condition, context, null=False)
             assigned = set(self.assigned)
@@ -339,9 +383,11 @@ class FunctionEmitter(CallEmitter):
             for statement in body:
                 self.statement(statement, context)
             written, self.block = self.block, level
-            self.assigned = assigned
+            # A variable that a branch may have unset is not known to be set any more.
+            self.assigned &= assigned
             self.touched = True
             self.owned = owned = owned and self.owned
+            self.made.clear()
             if condition is None:
                 self.block.extend(written)
                 break

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Final
 
 from openmeter_collector.bloblang import pyast as py
-from openmeter_collector.bloblang.emit_nodes import Context, NodeEmitter
+from openmeter_collector.bloblang.emit_base import Context
+from openmeter_collector.bloblang.emit_containers import ContainerEmitter
 from openmeter_collector.bloblang.facts import fails, reads_this
 from openmeter_collector.bloblang.survey import DocumentUse, document_uses
 from openmeter_collector.bloblang.syntax import (
@@ -17,7 +19,6 @@ from openmeter_collector.bloblang.syntax import (
     Field,
     Function,
     Get,
-    Lambda,
     Method,
     Node,
 )
@@ -27,7 +28,10 @@ _WITH_DEFAULT: Final = frozenset({"bool", "number", "timestamp"})
 _VIEWED: Final = frozenset({"content", "json", "metadata", "meta"})
 
 
-class CallEmitter(NodeEmitter):
+Maker = Callable[[], ast.expr]
+
+
+class CallEmitter(ContainerEmitter):
     """Emits calls, and knows the few that have code of their own."""
 
     # Survey -------------------------------------------------------------------------------
@@ -45,6 +49,7 @@ class CallEmitter(NodeEmitter):
                     self.reads_root = True
             case Method(entry=entry) if entry.name == "apply":
                 self.reads_document = True
+                self.reads_metadata = True
 
     def survey_document(self, nodes: tuple[Node, ...]) -> None:
         """Find out what is read of the document."""
@@ -66,23 +71,18 @@ class CallEmitter(NodeEmitter):
 
     def arguments(self, node: Method | Function, context: Context) -> list[ast.expr]:
         """All arguments, in the order of the parameters."""
-        makers = []
-        for index, argument in enumerate(node.arguments):
-            kind, query = "any", False
-            if not node.entry.variadic:
-                param = node.entry.params[index]
-                kind, query = param.kind, param.is_query
-            makers.append(
-                lambda one=argument, kind=kind, query=query: self._argument(  # type: ignore[misc]
-                    node, one, kind, query, context
-                )
-            )
-        return self.sequence(makers)
+        return self.sequence(self._makers(node, context))
 
-    def _argument(
-        self, call: Method | Function, one: Argument, kind: str, query: bool, context: Context
-    ) -> ast.expr:
-        if query:
+    def _makers(self, node: Method | Function, context: Context) -> list[Maker]:
+        return [
+            partial(self._argument, node, index, context) for index in range(len(node.arguments))
+        ]
+
+    def _argument(self, call: Method | Function, index: int, context: Context) -> ast.expr:
+        one = call.arguments[index]
+        variadic = call.entry.variadic
+        kind = "any" if variadic else call.entry.params[index].kind
+        if not variadic and call.entry.params[index].is_query:
             inner = isinstance(call, Method)
             if one.node is None:
                 return py.constant(None) if one.value is None else self._always(one.value)
@@ -161,11 +161,8 @@ class CallEmitter(NodeEmitter):
         self.block.append(ast.Expr(sync))
 
     def _root_meta(self, node: Function, context: Context) -> ast.expr:
-        if self.in_map:
-            made = py.call("r_no_metadata_query")
-        else:
-            (key,) = self.arguments(node, context)
-            made = py.call("r_meta_text", py.load("meta"), key)
+        (key,) = self.arguments(node, context)
+        made = py.call("r_meta_text", py.load("meta"), key)
         self.locate(made, node)
         return made
 
@@ -211,22 +208,9 @@ class CallEmitter(NodeEmitter):
             return self._called(node, py.load(self.keep(node.prepared)), [target])
         values = [target]
         if node.arguments:
-            first, *rest = self.sequence([lambda: target, *self._deferred(node, context)])
+            first, *rest = self.sequence([lambda: target, *self._makers(node, context)])
             values = [first, *rest]
         return self._applied(node, values)
-
-    def _deferred(self, node: Method, context: Context) -> list:  # type: ignore[type-arg]
-        makers = []
-        for index, argument in enumerate(node.arguments):
-            kind, query = "any", False
-            if not node.entry.variadic:
-                kind, query = node.entry.params[index].kind, node.entry.params[index].is_query
-            makers.append(
-                lambda one=argument, kind=kind, query=query: self._argument(
-                    node, one, kind, query, context
-                )
-            )
-        return makers
 
     def _applied(self, node: Method, values: list[ast.expr]) -> ast.expr:
         entry = node.entry
@@ -242,8 +226,7 @@ class CallEmitter(NodeEmitter):
         """A method that computes its receiver itself."""
         match node.entry.name:
             case "or":
-                inner = node.arguments[0]
-                return self.or_else(node.target, lambda: self._fallback(inner, context), context)
+                return self.coalesce(node, context)
             case "catch":
                 return self._catch(node, context)
             case "from":
@@ -310,7 +293,7 @@ class CallEmitter(NodeEmitter):
         self, node: Method, target: ast.expr, context: Context, name: ast.expr | None = None
     ) -> ast.expr:
         if name is None:
-            target, name = self.sequence([lambda: target, *self._deferred(node, context)])
+            target, name = self.sequence([lambda: target, *self._makers(node, context)])
         depth = py.load(context.depth) if context.depth else py.constant(0)
         made = py.call(
             "r_apply",
@@ -319,6 +302,7 @@ class CallEmitter(NodeEmitter):
             py.load("batch"),
             py.load(context.index),
             py.load("this"),
+            py.load("meta"),
             target,
             depth,
         )
@@ -351,6 +335,3 @@ class CallEmitter(NodeEmitter):
 
 def _atomic(value: object) -> bool:
     return value is None or type(value) in (str, bool, bytes)
-
-
-__all__ = ["CallEmitter", "Lambda"]

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
-from typing import Any, Final
+from dataclasses import replace
+from functools import partial
+from typing import Final
 
 from openmeter_collector.bloblang import pyast as py
 from openmeter_collector.bloblang.annotate import dotted
-from openmeter_collector.bloblang.blame import Unit
+from openmeter_collector.bloblang.emit_base import CodeWriter, Context
 from openmeter_collector.bloblang.facts import fails, is_bool, marks
 from openmeter_collector.bloblang.syntax import (
     Array,
@@ -29,7 +30,7 @@ from openmeter_collector.bloblang.syntax import (
     Object,
     Variable,
 )
-from openmeter_collector.values.kinds import DELETED, NOTHING, Value
+from openmeter_collector.values.kinds import Int64, Value
 
 _OPERATORS: Final = {
     "+": "r_add",
@@ -44,6 +45,14 @@ _OPERATORS: Final = {
     ">": "r_greater",
     ">=": "r_greater_or_equal",
 }
+_COMPARISONS: Final = {
+    "==": ast.Eq,
+    "!=": ast.NotEq,
+    "<": ast.Lt,
+    "<=": ast.LtE,
+    ">": ast.Gt,
+    ">=": ast.GtE,
+}
 _MAX_BLOCKS: Final = 14
 """How deeply `try` may be nested in one function; Python itself stops at twenty."""
 
@@ -51,149 +60,8 @@ _MAX_NESTING: Final = 24
 """How deeply emitted expressions may be nested before a part is computed on its own."""
 
 
-@dataclass(frozen=True)
-class Context:
-    """What names mean at a place of the mapping.
-
-    Attributes:
-        this: the Python variable that `this` is, None for the document itself.
-        previous: what `this` becomes when a lambda takes the current one, None for the document.
-        names: parameters of lambdas around.
-        index: the Python variable with the index of the message that is looked at.
-        depth: how many maps are being applied, as a variable; "" for none.
-        self_metadata: `@` may be read.
-        in_field: an interpolated field, which knows no variables and no root.
-    """
-
-    this: str | None = None
-    previous: str | None = None
-    names: dict[str, str | None] = field(default_factory=dict)
-    index: str = "index"
-    depth: str = ""
-    self_metadata: bool = False
-    in_field: bool = False
-
-
-class NodeEmitter:
+class NodeEmitter(CodeWriter):
     """Emits expressions into the current block."""
-
-    def __init__(self, unit: Unit, space: dict[str, Any], settings: Any) -> None:
-        self.unit = unit
-        self.space = space
-        self.settings = settings
-        self.block: list[ast.stmt] = []
-        self.in_map = False
-        self.variables: list[str] = []
-        self.assigned: set[str] = set()
-        self.straight = True
-        self.owned = False
-        self.touched = False
-        self.reads_metadata = False
-        self.writes_metadata = False
-        self.reads_document = False
-        self.reads_root = False
-        self.uses_view = False
-        self.plain_document = False
-        self.shared: dict[tuple[str, ...], str] = {}
-        self.path_uses: dict[tuple[str, ...], int] = {}
-        self.blocks = 0
-        self.nesting = 0
-        self.in_function = 0
-        self.unit_name = self.keep(unit)
-
-    # Names --------------------------------------------------------------------------------
-
-    def keep(self, value: Any) -> str:
-        """Keep a value for emitted code, under a name of its own."""
-        known: dict[int, tuple[str, Any]] = self.space.setdefault("r_known", {})
-        found = known.get(id(value))
-        if found is None:
-            found = known[id(value)] = (f"k{len(known)}", value)
-            self.space[found[0]] = value
-        return found[0]
-
-    def constant(self, value: Value) -> ast.expr:
-        """A value of the mapping as an expression."""
-        if value is None or type(value) in (str, bool, bytes):
-            return py.constant(value)
-        if value is DELETED:
-            return py.load("r_DELETED")
-        if value is NOTHING:
-            return py.load("r_NOTHING")
-        return py.load(self.keep(value))
-
-    def temporary(self) -> str:
-        """A new variable."""
-        self.space["r_count"] = count = self.space.get("r_count", 0) + 1
-        return f"t{count}"
-
-    def variable_name(self, name: str) -> str:
-        """The Python variable behind a variable of the mapping."""
-        names: dict[str, str] = self.space.setdefault("r_variables", {})
-        return names.setdefault(name, f"v{len(names)}")
-
-    def hold(self, expression: ast.expr) -> str:
-        """Put a value into a variable, so that it can be looked at twice."""
-        if isinstance(expression, ast.Name):
-            return expression.id
-        held = self.temporary()
-        self.block.append(py.assign(held, expression))
-        return held
-
-    def locate(self, expression: ast.AST, node: Node) -> None:
-        """Give emitted code the place of what it was made from."""
-        position = self.place_of(node)
-        for name, value in zip(
-            ("lineno", "end_lineno", "col_offset", "end_col_offset"), position, strict=True
-        ):
-            setattr(expression, name, value)
-
-    def place_of(self, node: Node) -> tuple[int, int, int, int]:
-        """Where a node stands, in Python's terms; remembered, to find it again."""
-        source = self.unit.source
-        line, column = source.position(node.span.start)
-        end_line, end_column = source.position(node.span.end)
-        place = (
-            line,
-            end_line,
-            _byte_column(source.line(line), column),
-            _byte_column(source.line(end_line), end_column),
-        )
-        key = (place[0], place[2], place[1], place[3])
-        self.unit.nodes.setdefault(key, node)
-        return place
-
-    # Sequences ----------------------------------------------------------------------------
-
-    def sequence(self, makers: list[Callable[[], ast.expr]]) -> list[ast.expr]:
-        """Several expressions, computed in order even if a later one needs statements."""
-        made: list[ast.expr] = []
-        for maker in makers:
-            before = len(self.block)
-            expression = maker()
-            if len(self.block) > before:
-                spilled: list[ast.stmt] = []
-                for index, earlier in enumerate(made):
-                    if not isinstance(earlier, (ast.Name, ast.Constant)):
-                        held = self.temporary()
-                        spilled.append(py.assign(held, earlier))
-                        made[index] = py.load(held)
-                self.block[before:before] = spilled
-            made.append(expression)
-        return made
-
-    def written(self, maker: Callable[[], ast.expr]) -> tuple[ast.expr, list[ast.stmt]]:
-        """An expression and the statements it needs, kept apart from the current block."""
-        outer, self.block = self.block, []
-        try:
-            return maker(), self.block
-        finally:
-            self.block = outer
-
-    def into(self, target: str, maker: Callable[[], ast.expr]) -> list[ast.stmt]:
-        """Statements that compute an expression into a variable."""
-        expression, statements = self.written(maker)
-        return [*statements, py.assign(target, expression)]
 
     # Expressions --------------------------------------------------------------------------
 
@@ -261,7 +129,7 @@ class NodeEmitter:
             case Variable(name=name):
                 return self.variable(node, name, context)
             case Metadata(key=key):
-                return self.metadata(node, key, context)
+                return self.metadata(key)
             case Not(operand=operand):
                 return self.negation(node, operand, context)
             case Array(items=items):
@@ -283,6 +151,14 @@ class NodeEmitter:
             case Method():
                 return self.special(node, context)
         raise TypeError(node)
+
+    def array(self, items: tuple[Node, ...], context: Context) -> ast.expr:
+        """`[items]`."""
+        raise NotImplementedError
+
+    def object(self, node: Object, context: Context) -> ast.expr:
+        """`{pairs}`."""
+        raise NotImplementedError
 
     def function(self, node: Function, context: Context) -> ast.expr:
         """A call of a function."""
@@ -319,12 +195,8 @@ class NodeEmitter:
             self.locate(made, node)
             return made
         if context.index != "index":
-            return self.read(self.document(context), node.path)
+            return self.read(py.load("this"), node.path)
         return self.read_document(node.path)
-
-    def document(self, context: Context) -> ast.expr:
-        """The document of the message."""
-        return py.load("this")
 
     def read_document(self, path: tuple[str, ...]) -> ast.expr:
         """A path into the document, by the longest part that was read already."""
@@ -343,13 +215,13 @@ class NodeEmitter:
         if len(path) == 1:
             held = py.load(self.hold(value))
             test = py.same(py.call("type", held), py.load("dict"))
-            found = py.call(py.attribute(held, "get"), py.constant(path[0]))
-            return py.choose(test, found, py.call("r_get_one", held, py.constant(path[0])))
+            direct = py.call(py.attribute(held, "get"), py.constant(path[0]))
+            return py.choose(test, direct, py.call("r_get_one", held, py.constant(path[0])))
         held = py.load(self.hold(value))
         if self.blocks >= _MAX_BLOCKS or "*" in path:
             return py.call("r_get", held, self.constant(path))
         target = self.temporary()
-        found = held
+        found: ast.expr = held
         for segment in path[:-1]:
             found = py.subscript(found, py.constant(segment))
         found = py.call(py.attribute(found, "get"), py.constant(path[-1]))
@@ -365,7 +237,7 @@ class NodeEmitter:
 
     def share_paths(self) -> None:
         """Read the parts of the document once that several paths go through."""
-        if self.settings.mode == "mutation" or "from" in self.path_uses:
+        if self.settings.mode == "mutation":
             return
         prefixes = [path for path, uses in self.path_uses.items() if uses > 1]
         for path in sorted(prefixes, key=len):
@@ -386,12 +258,8 @@ class NodeEmitter:
         self.locate(unset, node)
         return py.choose(py.same(held, py.load("r_UNSET")), unset, held)
 
-    def metadata(self, node: Metadata, key: str, context: Context) -> ast.expr:
+    def metadata(self, key: str) -> ast.expr:
         """`@key` or `@`."""
-        if not context.self_metadata and self.in_map:
-            made = py.call("r_no_metadata_query")
-            self.locate(made, node)
-            return made
         if key:
             return py.call(py.attribute(py.load("meta"), "get"), py.constant(key))
         return py.call("dict", py.load("meta"))
@@ -405,10 +273,30 @@ class NodeEmitter:
             quick = self._equals_text(node, left, right.value)
             if quick is not None:
                 return quick
+        if isinstance(right, Literal) and type(right.value) is Int64:
+            quick = self._with_integer(node, left, right.value)
+            if quick is not None:
+                return quick
         first, second = self.sequence([lambda: left, lambda: self.expression(right, context)])
         made = py.call(_OPERATORS[node.operator], first, second)
         self.locate(made, node)
         return made
+
+    def _with_integer(self, node: Binary, left: ast.expr, number: Int64) -> ast.expr | None:
+        """A comparison of, or division by, an integer: at once if the left is one of a document."""
+        plain = py.constant(int(number))
+        quick: ast.expr
+        if node.operator in _COMPARISONS:
+            held = py.load(self.hold(left))
+            quick = py.compare(held, _COMPARISONS[node.operator](), plain)
+        elif node.operator == "/" and number:
+            held = py.load(self.hold(left))
+            quick = py.call("r_Float64", ast.BinOp(held, ast.Div(), plain))
+        else:
+            return None
+        slow = py.call(_OPERATORS[node.operator], held, self.constant(number))
+        self.locate(slow, node)
+        return py.choose(py.same(py.call("type", held), py.load("r_int")), quick, slow)
 
     def _equals_text(self, node: Binary, left: ast.expr, text: Value) -> ast.expr | None:
         if text is None:
@@ -455,19 +343,40 @@ class NodeEmitter:
         self.block.append(py.branch(test, [*statements, py.assign(target, right)]))
         return py.load(target)
 
-    def coalesce(self, node: Binary, context: Context) -> ast.expr:
-        """`left | right`."""
-        return self.or_else(node.left, lambda: self.expression(node.right, context), context)
+    def coalesce(self, node: Binary | Method, context: Context) -> ast.expr:
+        """`a | b | c` and `a.or(b)`: the first that neither fails nor is null, else the last.
 
-    def or_else(self, left: Node, fallback: Callable[[], ast.expr], context: Context) -> ast.expr:
-        """A value, or another one if it fails, is null, deleted or nothing."""
+        One after the other, not one inside the other, so that a long row of them stays flat.
+        """
+        makers: list[Node | Value] = []
+        one: Node = node
+        while True:
+            if isinstance(one, Binary) and one.operator == "|":
+                makers.append(one.right)
+                one = one.left
+            elif isinstance(one, Method) and one.entry.name == "or":
+                argument = one.arguments[0]
+                makers.append(argument.value if argument.node is None else argument.node)
+                one = one.target
+            else:
+                break
         target = self.temporary()
-        self.attempt_into(target, left, context, [py.assign(target, py.constant(None))])
-        test: ast.expr = py.same(py.load(target), py.constant(None))
-        if marks(left):
-            test = py.compare(py.load(target), ast.In(), py.load("r_NULLS"))
-            test = py.call("r_is_null", py.load(target))
-        self.block.append(py.branch(test, self.into(target, fallback)))
+        self.attempt_into(target, one, context, [py.assign(target, py.constant(None))])
+        marked = marks(one)
+        for count, maker in enumerate(reversed(makers), 1):
+            test: ast.expr = py.same(py.load(target), py.constant(None))
+            if marked:
+                test = py.call("r_is_null", py.load(target))
+            outer, self.block = self.block, []
+            if not isinstance(maker, Node):
+                self.block.append(py.assign(target, self.constant(maker)))
+            elif count == len(makers):
+                self.block.extend(self.into(target, partial(self.expression, maker, context)))
+            else:
+                self.attempt_into(target, maker, context, [py.assign(target, py.constant(None))])
+            body, self.block = self.block, outer
+            self.block.append(py.branch(test, body))
+            marked = marked or (isinstance(maker, Node) and marks(maker))
         return py.load(target)
 
     def attempt_into(
@@ -521,7 +430,7 @@ class NodeEmitter:
         for condition, value in node.branches:
             self.block = level
             test = self.condition(condition, context)
-            made = ast.If(test, self.into(target, lambda v=value: self.expression(v, context)), [])  # type: ignore[misc]
+            made = ast.If(test, self.into(target, partial(self.expression, value, context)), [])
             level.append(made)
             level = made.orelse
         self.block = level
@@ -539,15 +448,15 @@ class NodeEmitter:
             subject = context.this or ("this" if self.settings.defined else "")
             held = subject or self.hold(py.constant(None))
         else:
-            value = self.expression(node.subject, context)
+            subject_value = self.expression(node.subject, context)
             held = self.temporary()
-            self.block.append(py.assign(held, value))
+            self.block.append(py.assign(held, subject_value))
         inner = replace(context, this=held, previous=context.this)
         target = self.temporary()
         outer = level = self.block
         for condition, value in node.cases:
             self.block = level
-            maker: Any = lambda v=value: self.expression(v, inner)  # noqa: E731 - bound here
+            maker = partial(self.expression, value, inner)
             if condition is None:
                 level.extend(self.into(target, maker))
                 break
@@ -574,63 +483,6 @@ class NodeEmitter:
         value = self.expression(condition, context)
         return value if is_bool(condition) else py.same(value, py.constant(True))
 
-    # Containers ---------------------------------------------------------------------------
-
-    def array(self, items: tuple[Node, ...], context: Context) -> ast.expr:
-        """`[items]`, without those that are deleted or nothing."""
-        values = self.sequence(
-            [lambda item=item: self.expression(item, context) for item in items]  # type: ignore[misc]
-        )
-        made: ast.expr = ast.List(values, ast.Load())
-        return py.call("r_present", made) if any(marks(item) for item in items) else made
-
-    def object(self, node: Object, context: Context) -> ast.expr:
-        """`{pairs}`, without values that are deleted or nothing."""
-        keys = [key for key, _ in node.pairs]
-        if any(isinstance(key, Node) for key in keys) or len(set(keys)) < len(keys):
-            return self._built(node, context)
-        values = self.sequence(
-            [lambda value=value: self.expression(value, context) for _, value in node.pairs]  # type: ignore[misc]
-        )
-        made: ast.expr = ast.Dict([py.constant(key) for key in keys], values)
-        unsure = [key for key, value in node.pairs if marks(value)]
-        if not unsure:
-            return made
-        held = self.hold(made)
-        for key in unsure:
-            found = py.subscript(py.load(held), py.constant(key))
-            removal = ast.Delete([ast.Subscript(py.load(held), py.constant(key), ast.Del())])
-            self.block.append(py.branch(py.call("r_is_marker", found), [removal]))
-        return py.load(held)
-
-    def _built(self, node: Object, context: Context) -> ast.expr:
-        held = self.temporary()
-        self.block.append(py.assign(held, ast.Dict([], [])))
-        for key, value in node.pairs:
-            if isinstance(key, str):
-                name: ast.expr = py.constant(key)
-            else:
-                name = py.call("r_key", self.expression(key, context))
-                self.locate(name, node)
-                name = py.load(self.hold(name))
-            target = self.temporary()
-            body = self.into(target, lambda v=value: self.expression(v, context))  # type: ignore[misc]
-            if not isinstance(key, str) and fails(value, defined=self.settings.defined):
-                settled = py.call("r_value_failed", py.load("e"), name, py.load(self.unit_name))
-                settled.args.append(py.load(self.keep(value)))
-                self.block.append(
-                    py.attempt(body, ["r_Fail"], [ast.Raise(settled, None)], bind="e")
-                )
-            else:
-                self.block.extend(body)
-            write = ast.Assign([ast.Subscript(py.load(held), name, ast.Store())], py.load(target))
-            if marks(value):
-                test = ast.UnaryOp(ast.Not(), py.call("r_is_marker", py.load(target)))
-                self.block.append(py.branch(test, [write]))
-            else:
-                self.block.append(write)
-        return py.load(held)
-
     # Contexts -----------------------------------------------------------------------------
 
     def with_this(self, target: ast.expr, body: Node, context: Context) -> ast.expr:
@@ -650,8 +502,3 @@ class NodeEmitter:
             names = {**names, node.name: context.this}
         inner = replace(context, this=context.previous, previous=None, names=names)
         return self.expression(node.body, inner)
-
-
-def _byte_column(line: str, column: int) -> int:
-    before = line[: column - 1]
-    return column - 1 if before.isascii() else len(before.encode("utf-8", "surrogateescape"))

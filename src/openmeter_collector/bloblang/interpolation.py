@@ -6,13 +6,14 @@ from collections.abc import Sequence
 from functools import cached_property
 
 from openmeter_collector.bloblang import convert
+from openmeter_collector.bloblang.blame import settle
 from openmeter_collector.bloblang.builder import Builder
 from openmeter_collector.bloblang.diagnostics import MappingError
 from openmeter_collector.bloblang.document import Document
 from openmeter_collector.bloblang.emit import Emitted, emit_query
 from openmeter_collector.bloblang.lexer import Failure, optional_spaces, term
 from openmeter_collector.bloblang.parser import ExpressionParser
-from openmeter_collector.bloblang.program import MappingFailed, as_fail, settle
+from openmeter_collector.bloblang.program import MappingFailed, as_fail
 from openmeter_collector.bloblang.services import Services
 from openmeter_collector.bloblang.spans import Source
 from openmeter_collector.bloblang.statements import diagnostic
@@ -100,6 +101,17 @@ class _Expression:
             raise MappingFailed(str(fail), self._source, line, column) from None
 
 
+def _unfinished(pos: int) -> Failure:
+    return Failure(pos, ("end of escaped expression",), "required")
+
+
+def _end_of_expression(text: str, pos: int) -> int:
+    try:
+        return term(text, pos, "}")
+    except Failure as failure:
+        raise failure.expecting("end of expression").required() from None
+
+
 def parse_field(source: Source, builder: Builder) -> list[str | Node]:
     """The parts of a field: text, and expressions.
 
@@ -115,17 +127,14 @@ def parse_field(source: Source, builder: Builder) -> list[str | Node]:
             if text.startswith("${{!", pos):
                 end = text.find("}}", pos + 4)
                 if end < 0:
-                    raise Failure(pos + 4, ("end of escaped expression",), "required")
+                    raise _unfinished(pos + 4)
                 parts.append("${!" + text[pos + 4 : end] + "}")
                 pos = end + 2
             elif text.startswith("${!", pos):
                 at = optional_spaces(text, pos + 3)
                 node, at = parser.required(parser.query, at)
                 at = optional_spaces(text, at)
-                try:
-                    pos = term(text, at, "}")
-                except Failure as failure:
-                    raise failure.expecting("end of expression").required() from None
+                pos = _end_of_expression(text, at)
                 parts.append(node)
             else:
                 end = text.find("$", pos + 1)

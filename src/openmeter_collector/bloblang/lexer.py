@@ -28,7 +28,7 @@ _SIMPLE: Final = dict(zip('abfnrtv\\"', '\a\b\f\n\r\t\v\\"', strict=True))
 
 
 @dataclass(slots=True)
-class Failure(Exception):  # noqa: N818
+class Failure(Exception):
     """Parsing cannot go on here.
 
     Attributes:

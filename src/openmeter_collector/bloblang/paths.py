@@ -81,7 +81,7 @@ def put(root: Value, path: tuple[str, ...], value: Value) -> Value:
         raise _collision(root, path) from None
 
 
-class _Collision(Exception):  # noqa: N818
+class _Collision(Exception):
     """A path leads through a value that is no container."""
 
 

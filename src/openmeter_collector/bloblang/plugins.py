@@ -69,8 +69,10 @@ def guarded(entry: Entry) -> Entry:
             made = entry.call(*arguments)
         except Fail:
             raise
-        except Exception as error:  # noqa: BLE001 - other people's code
-            raise Fail(f"{entry.noun} {entry.name}: {error or type(error).__name__}") from error
+        except Exception as error:
+            raise Fail(
+                f"{entry.noun} {entry.name}: {str(error) or type(error).__name__}"
+            ) from error
         if entry.prepared:
             return guarded(replace(entry, call=made, prepared=False)).call
         return as_value(made)

@@ -100,9 +100,10 @@ class _Printer:
             row = row.strip()  # noqa: PLW2901 - the row without its indentation
             if row.startswith("#"):
                 lines.append("  " * depth + row)
-            elif not row and 0 < index < len(rows) - 1 and not (first and not lines):
-                if not lines or lines[-1]:
-                    lines.append("")
+            elif row or not 0 < index < len(rows) - 1 or (first and not lines):
+                continue
+            elif not lines or lines[-1]:
+                lines.append("")
         return lines
 
     def statement(self, node: Node, depth: int) -> str:
@@ -311,7 +312,7 @@ def _literal(value: object) -> str:
     if isinstance(value, str):
         return quote(value)
     if isinstance(value, Float64):
-        if value == 0:
+        if not value:
             return "0.0" if str(float(value))[0] != "-" else "-0.0"
         shown = plain(*digits_of(value))
         sign = "-" if value < 0 else ""

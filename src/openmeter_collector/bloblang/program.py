@@ -10,7 +10,7 @@ from typing import Any
 
 from openmeter_collector.bloblang.blame import Unit, settle
 from openmeter_collector.bloblang.check import warnings_of
-from openmeter_collector.bloblang.diagnostics import Diagnostic
+from openmeter_collector.bloblang.diagnostics import Diagnostic, MappingError
 from openmeter_collector.bloblang.document import Document
 from openmeter_collector.bloblang.emit import (
     MAPPING,
@@ -173,6 +173,18 @@ class Mapping:
         raise MappingFailed(str(TypeFail(body, "bool", origin="mapping")), source, 1, 1)
 
     # Code ---------------------------------------------------------------------------------
+
+    def prepare(self) -> None:
+        """Make the code now, not with the first message.
+
+        Raises:
+            MappingError: the mapping is nested too deeply to be run.
+        """
+        try:
+            _ = self._mapping
+        except (RecursionError, MemoryError, SyntaxError) as error:
+            text = f"this mapping is nested too deeply to be compiled ({type(error).__name__})"
+            raise MappingError([Diagnostic(text, self.program.source, 0)]) from None
 
     def _emitted(self, mode: str, *, defined: bool) -> Emitted:
         cache: dict[tuple[str, bool], Emitted] = self.__dict__.setdefault("_cache", {})

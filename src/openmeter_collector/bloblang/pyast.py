@@ -107,11 +107,11 @@ def place(node: ast.AST, position: tuple[int, int, int, int]) -> None:
     waiting = [(node, position)]
     while waiting:
         one, inherited = waiting.pop()
-        if "lineno" in one._attributes:
+        if isinstance(one, (ast.expr, ast.stmt, ast.arg, ast.excepthandler)):
             known = getattr(one, "lineno", None)
             if known is None:
                 for field, value in zip(_FIELDS, inherited, strict=True):
                     setattr(one, field, value)
             else:
-                inherited = tuple(getattr(one, field) for field in _FIELDS)  # type: ignore[assignment] # noqa: PLW2901
+                inherited = tuple(getattr(one, field) for field in _FIELDS)
         waiting.extend((child, inherited) for child in ast.iter_child_nodes(one))

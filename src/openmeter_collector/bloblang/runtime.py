@@ -18,7 +18,7 @@ from openmeter_collector.bloblang.failure import (
 )
 from openmeter_collector.bloblang.syntax import Node
 from openmeter_collector.values import json as value_json
-from openmeter_collector.values.kinds import DELETED, NOTHING, Value
+from openmeter_collector.values.kinds import DELETED, NOTHING, Float64, Value
 
 UNSET: Final = object()
 _MAX_MAPS: Final = 5000
@@ -63,11 +63,6 @@ def no_metadata() -> None:
     raise Fail("unable to assign metadata in the current context")
 
 
-def no_metadata_query() -> Value:
-    """Metadata of the new message was read in a map."""
-    raise Fail("metadata cannot be queried in this context")
-
-
 def undefined(path: str) -> Value:
     """A message that is no document was read."""
     raise UndefinedFail(path)
@@ -99,7 +94,7 @@ def condition(value: Value) -> bool:
 def strict_condition(value: Value) -> bool:
     """The condition of an `if` statement."""
     if value is True or value is False:
-        return value  # type: ignore[no-any-return]
+        return value
     raise ConditionFail(value)
 
 
@@ -185,7 +180,7 @@ def meta_text(meta: Mapping[str, Value], name: str) -> Value:
     return convert.to_string(meta[name]) or None
 
 
-def position(batch: Sequence[Document], index: int) -> int:
+def position(batch: Sequence[Document], index: int) -> int:  # noqa: ARG001 - called with both
     """The index of another message of the batch."""
     return index
 
@@ -201,6 +196,7 @@ def apply(
     batch: Sequence[Document],
     index: int,
     document: Value,
+    meta: Mapping[str, Value],
     value: Value,
     depth: int,
 ) -> Value:
@@ -214,8 +210,8 @@ def apply(
         raise _overrun(name)
     try:
         if depth and depth % _MAPS_A_THREAD == 0:
-            return _in_thread(found, batch, index, document, value, depth + 1)
-        return found(batch, index, document, value, depth + 1)
+            return _in_thread(found, batch, index, document, meta, value, depth + 1)
+        return found(batch, index, document, meta, value, depth + 1)
     except RecursionError:
         raise _overrun(name) from None
     except Fail as fail:
@@ -316,6 +312,7 @@ EXPORTED: Final[dict[str, Any]] = {
     },
     "r_DELETED": DELETED,
     "r_Fail": Fail,
+    "r_Float64": Float64,
     "r_NOTHING": NOTHING,
     "r_UNSET": UNSET,
     "r_View": View,
@@ -335,6 +332,7 @@ EXPORTED: Final[dict[str, Any]] = {
     "r_getter": getter,
     "r_greater": arithmetic.greater,
     "r_greater_or_equal": arithmetic.greater_or_equal,
+    "r_int": int,
     "r_invert": invert,
     "r_is_marker": is_marker,
     "r_is_null": is_null,
@@ -345,7 +343,6 @@ EXPORTED: Final[dict[str, Any]] = {
     "r_modulo": arithmetic.modulo,
     "r_multiply": arithmetic.multiply,
     "r_no_metadata": no_metadata,
-    "r_no_metadata_query": no_metadata_query,
     "r_no_root": no_root,
     "r_no_variables": no_variables,
     "r_partial": partial,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import posixpath
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -40,7 +40,7 @@ class Services:
     env: Mapping[str, str] = field(default_factory=lambda: os.environ)
     read: FileReader = read_file
     folder: str = field(default_factory=os.getcwd)
-    counters: dict[str, int] = field(default_factory=dict)
+    counters: dict[str, Iterator[int]] = field(default_factory=dict)
     now: Callable[[], int] | None = None
 
     def resolve(self, path: str, folder: str = "") -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import posixpath
 
 from openmeter_collector.bloblang.builder import Builder
+from openmeter_collector.bloblang.combinators import Parsed, Rule
 from openmeter_collector.bloblang.diagnostics import Diagnostic, MappingError
 from openmeter_collector.bloblang.lexer import (
     NAME,
@@ -17,7 +18,7 @@ from openmeter_collector.bloblang.lexer import (
     spaces,
     term,
 )
-from openmeter_collector.bloblang.parser import ExpressionParser, Parsed, Rule
+from openmeter_collector.bloblang.parser import ExpressionParser
 from openmeter_collector.bloblang.services import file_error
 from openmeter_collector.bloblang.spans import Source, Span
 from openmeter_collector.bloblang.syntax import (
@@ -162,14 +163,11 @@ class StatementParser(ExpressionParser):
             shown = text[start:end]
             if len(shown) > _SHOWN:
                 shown = shown[:_SHOWN] + "..."
-            raise Failure(
-                rest,
-                (
-                    "the mapping to end here as the beginning is shorthand for "
-                    f"`root = {shown}`, but this shorthand form cannot be followed with more "
-                    "assignments",
-                ),
+            wanted = (
+                f"the mapping to end here as the beginning is shorthand for `root = {shown}`, "
+                "but this shorthand form cannot be followed with more assignments"
             )
+            raise Failure(rest, (wanted,))
         statement = Assign((), value, shorthand=True, span=Span(0, end))
         return Program(self.source, (statement,))
 

@@ -58,7 +58,7 @@ def document_uses(nodes: tuple[Node, ...], *, in_map: bool = False) -> DocumentU
             case Lambda(name=name, body=body):
                 use.any = use.any or scope.this
                 names = scope.names | {name} if scope.this else scope.names - {name}
-                waiting.append((body, _Scope(scope.previous, True, names)))  # noqa: FBT003
+                waiting.append((body, _Scope(scope.previous, True, names)))
                 continue
             case Bracket(target=target, body=body):
                 waiting.append((target, scope))

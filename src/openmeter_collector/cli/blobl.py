@@ -39,7 +39,7 @@ class _Blobl(click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """Take what is no command for the mapping to run."""
-        if args and args[0] not in _COMMANDS:
+        if args and args[0] != "run" and args[0] not in _COMMANDS:
             return "run", self.commands["run"], args
         return super().resolve_command(ctx, args)
 
@@ -57,7 +57,7 @@ class _Blobl(click.Group):
 
 @click.group(cls=_Blobl, context_settings={"help_option_names": ["-h", "--help"]})
 def blobl() -> None:
-    """Run a Bloblang mapping on each line of the input.
+    r"""Run a Bloblang mapping on each line of the input.
 
     \b
     blobl 'root.id = this.user.id' < lines.json

@@ -25,112 +25,201 @@ from openmeter_collector.errors import ConfigError
 
 _SWEEP_EVERY: Final = 0.25
 _GRACE: Final = 5.0
+_HEAR_OUT: Final = 5.0
 _NEVER: Final = float("inf")
 
 
 class _Limited(HttpToolsProtocol):
-    """One connection."""
+    """One connection.
+
+    Its input is in a head (`_in_head`), in a body, or no longer listened to (`_deaf`): what comes
+    then is read and thrown away, because closing on unread data resets the line, and a client that
+    is still sending would see that instead of its answer.
+    """
 
     limits: ListenOptions
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        self._head_bytes = 0
-        self._host_seen = False
+        self._line = _Line(self)
         self._in_head = True
+        self._begun = False
+        self._deaf = False
+        self._left = 0
+        self._fields_bytes = 0
+        self._raw_bytes = 0
+        self._hosts = 0
+        self._unanswered = 0
         self._deadline = self.loop.time() + self.limits.idle_timeout
-        if self.scheme == "https":
-            self.app_state = {"tls": _tls_facts(transport)}
+        self._write_deadline = _NEVER
         if len(self.connections) > self.limits.max_connections:
             self._refuse(503, "too many connections", retry_after=1)
 
+    # ---- what comes in -----------------------------------------------------------------------
+
     def data_received(self, data: bytes) -> None:
-        if self.transport.is_closing():
+        if self._left:
+            self._take_body(data)
             return
+        if self._deaf:
+            return
+        unfinished = self._begun
+        self._raw_bytes += len(data)
         try:
             self.parser.feed_data(data)
-        except httptools.HttpParserUpgrade:
-            if self._should_upgrade():
-                self._deadline = _NEVER
-                self.handle_websocket_upgrade()
-            else:
-                self._refuse(400, "upgrades are not served here")
-            return
+        except httptools.HttpParserUpgrade as offer:
+            if not self._deaf:
+                self._ignore_upgrade(data[offer.args[0] :])
         except httptools.HttpParserError as error:
-            if not self.transport.is_closing():
+            if not self._deaf:
                 self._refuse(400, f"the request cannot be read: {type(error).__name__}")
+        else:
+            # The parser keeps an unfinished field in memory however long it is, so unfinished
+            # heads are counted raw, from the second piece on: the first may hold other things.
+            if unfinished and self._begun and self._raw_bytes > self.limits.max_header_bytes:
+                self._refuse_head()
+
+    def _ignore_upgrade(self, rest: bytes) -> None:
+        """RFC 9110 7.8: an offer to upgrade may be ignored. The parser stops at it, so the body is
+        taken by its length, and this request is the last one here.
+        """
+        headers = dict(self.headers)
+        if b"transfer-encoding" in headers or self.parser.get_method() == b"CONNECT":
+            self._in_head = False
+            self._refuse(400, "upgrades are not served here")
             return
-        if self._in_head:
-            # Counted raw: the parser keeps an unfinished header in memory however long it is.
-            self._head_bytes += len(data)
-            if self._head_bytes > self.limits.max_header_bytes:
-                self._refuse(431, f"more than {self.limits.max_header_bytes} bytes of headers")
+        self._deaf = True
+        self.cycle.keep_alive = False
+        self._left = int(headers.get(b"content-length", b"0"))
+        self._deadline = self.loop.time() + self.limits.body_timeout
+        self._take_body(rest)
+
+    def _take_body(self, data: bytes) -> None:
+        part = data[: self._left]
+        self._left -= len(part)
+        if part:
+            super().on_body(part)
+        if not self._left:
+            self._deadline = _NEVER
+            super().on_message_complete()
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
-        self._host_seen = False
+        self._begun = True
         self._in_head = True
-        self._head_bytes = 0
+        self._hosts = 0
+        self._fields_bytes = 0
+        self._raw_bytes = 0
         self._deadline = self.loop.time() + self.limits.header_timeout
 
+    def on_url(self, url: bytes) -> None:
+        super().on_url(url)
+        self._count_field(len(url))
+
     def on_header(self, name: bytes, value: bytes) -> None:
-        super().on_header(name, value)
-        self._head_bytes += len(name) + len(value) + 4
-        if len(name) == 4 and name.lower() == b"host":
-            self._host_seen = True
+        self._count_field(len(name) + len(value) + 4)
+        # What stands behind a chunked body is no header: it would speak after it was listened to.
+        if self._in_head and not self._deaf:
+            super().on_header(name, value)
+            if len(name) == 4 and name.lower() == b"host":
+                self._hosts += 1
+
+    def _count_field(self, size: int) -> None:
+        self._fields_bytes += size
+        if self._fields_bytes > self.limits.max_header_bytes and not self._deaf:
+            self._refuse_head()
 
     def on_headers_complete(self) -> None:
+        self._begun = False
+        if self._deaf:
+            return
+        if self._hosts > 1 or (not self._hosts and self.parser.get_http_version() == "1.1"):
+            self._refuse(400, "there must be one Host header")
+            return
         self._in_head = False
-        if self._head_bytes + len(self.url) > self.limits.max_header_bytes:
-            self._refuse(431, f"more than {self.limits.max_header_bytes} bytes of headers")
-            return
-        if not self._host_seen and self.parser.get_http_version() == "1.1":
-            self._refuse(400, "the Host header is missing")
-            return
+        self._fields_bytes = 0
         self._deadline = self.loop.time() + self.limits.body_timeout
+        self._unanswered += 1
         super().on_headers_complete()
+        self.cycle.transport = self._line  # type: ignore[assignment]
 
     def on_body(self, body: bytes) -> None:
-        if not self.transport.is_closing():
+        if not self._deaf:
             super().on_body(body)
 
     def on_message_complete(self) -> None:
-        if self.transport.is_closing():
+        if self._deaf or self.parser.should_upgrade():
             return
+        self._in_head = True
         self._deadline = _NEVER
-        self._head_bytes = 0
         super().on_message_complete()
+
+    # ---- what goes out -----------------------------------------------------------------------
 
     def on_response_complete(self) -> None:
         self.server_state.total_requests += 1
+        self._unanswered -= 1
         if self.transport.is_closing():
             return
         self.flow.resume_reading()
         if self.pipeline:
             cycle, app = self.pipeline.pop()
             self._start_asgi_task(cycle, app)
-        elif self.cycle.more_body:
-            # Answered before the body was read to its end: nothing good can follow on this line.
-            self.transport.close()
-        else:
-            self._in_head = True
+        elif self._deaf or self.cycle.more_body:
+            # Refused, or answered before the body was read to its end: nothing good can follow.
+            self._say_no_more()
+        elif not self._begun:
             self._deadline = self.loop.time() + self.limits.idle_timeout
 
+    def pause_writing(self) -> None:
+        """Who does not read its answers is cut like one who does not send its request."""
+        super().pause_writing()
+        self._write_deadline = self.loop.time() + self.limits.body_timeout
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self._write_deadline = _NEVER
+
     def sweep(self, now: float) -> None:
-        """Close the connection when its time is over."""
-        if now < self._deadline or self.transport.is_closing():
-            return
-        self._deadline = _NEVER
-        idle = self._in_head and not self._head_bytes
-        waiting = self.cycle is not None and not self.cycle.response_complete
-        if idle or waiting:
-            # Nothing was asked, or an answer is being made of a body that does not end: to
-            # write a second answer over it would be worse than none.
+        """Close the connection when its time is over.
+
+        Without a word: the senders' libraries repeat after a closed line, and give up after a 408.
+        """
+        if now >= self._write_deadline:
+            self.transport.abort()
+        elif now >= self._deadline:
+            self._deadline = _NEVER
+            self.transport.close()
+
+    def finish(self) -> None:
+        """No more requests; what is under way is answered."""
+        if self._deaf and not self._unanswered:
             self.transport.close()
         else:
-            self._refuse(408, "the request did not arrive in time")
+            self.shutdown()
+
+    def _refuse_head(self) -> None:
+        self._refuse(431, f"more than {self.limits.max_header_bytes} bytes of headers")
 
     def _refuse(self, status: int, detail: str, retry_after: int | None = None) -> None:
+        """Answer the request that is being read, and listen to nothing more."""
+        self._deaf = True
+        in_body = not self._in_head
+        if self._unanswered > in_body:
+            # Answers to earlier requests are still to come, and this one would be taken for the
+            # first of them. They are given, then the line is closed.
+            if in_body:
+                self.pipeline = type(self.pipeline)(
+                    p for p in self.pipeline if p[0] is not self.cycle
+                )
+                self._unanswered -= 1
+            return
+        if in_body:
+            self.cycle.disconnected = True
+            self.cycle.message_event.set()
+            if self.cycle.response_started:
+                self.transport.close()
+                return
         body = b'{"type":"about:blank","title":"%s","status":%d,"detail":"%s"}' % (
             _TITLES[status].encode(),
             status,
@@ -142,29 +231,46 @@ class _Limited(HttpToolsProtocol):
             b"content-length: %d\r\nconnection: close\r\n\r\n%s"
             % (status, _TITLES[status].encode(), extra, len(body), body)
         )
-        self.transport.close()
+        self._say_no_more()
+
+    def _say_no_more(self) -> None:
+        """End our side, and hear the client out for a moment."""
+        self._deaf = True
+        self._unanswered = 0
+        self._deadline = self.loop.time() + min(_HEAR_OUT, self.limits.body_timeout)
+        self.flow.resume_reading()
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+
+
+class _Line:
+    """The transport as an answer under way sees it: closing waits until the body is read."""
+
+    __slots__ = ("_connection", "_write", "is_closing")
+
+    def __init__(self, connection: _Limited) -> None:
+        self._connection = connection
+        self._write = connection.transport.write
+        self.is_closing = connection.transport.is_closing
+
+    def write(self, data: bytes) -> None:
+        # Whoever is gone needs no answer; the one under way may not have heard of it yet.
+        if not self.is_closing():
+            self._write(data)
+
+    def close(self) -> None:
+        connection = self._connection
+        if connection.cycle.more_body:
+            connection._say_no_more()  # noqa: SLF001 - one thing in two classes
+        else:
+            connection.transport.close()
 
 
 _TITLES: Final = {
     400: "Bad Request",
-    408: "Request Timeout",
     431: "Request Header Fields Too Large",
     503: "Service Unavailable",
 }
-
-
-def _tls_facts(transport: asyncio.Transport) -> dict[str, str]:
-    """What is known about a TLS connection, under the names that pipelines know."""
-    tls = transport.get_extra_info("ssl_object")
-    if tls is None:
-        return {}
-    cipher = tls.cipher()
-    facts = {"http_server_tls_version": tls.version() or "", "http_server_tls_subject": ""}
-    facts["http_server_tls_cipher_suite"] = cipher[0] if cipher else ""
-    subject = (tls.getpeercert() or {}).get("subject", ())
-    pairs = [f"{name}={value}" for part in subject for name, value in part]
-    facts["http_server_tls_subject"] = ",".join(pairs)
-    return facts
 
 
 class BoundListener:
@@ -197,6 +303,7 @@ async def listen(app: AsgiApp, options: ListenOptions) -> AsyncIterator[BoundLis
         lambda: protocol(config=config, server_state=state, app_state={}),
         sock=bound,
         ssl=options.tls,
+        ssl_handshake_timeout=options.header_timeout if options.tls is not None else None,
         backlog=2048,
     )
     host, port, *_ = bound.getsockname()
@@ -222,7 +329,7 @@ async def _sweep(state: ServerState, loop: asyncio.AbstractEventLoop) -> None:
 async def _finish(state: ServerState) -> None:
     """Let answers under way be finished, then close whatever is left."""
     for connection in list(state.connections):
-        connection.shutdown()
+        connection.finish() if isinstance(connection, _Limited) else connection.shutdown()
     try:
         async with asyncio.timeout(_GRACE):
             while state.connections:  # noqa: ASYNC110 - uvicorn's set has no event

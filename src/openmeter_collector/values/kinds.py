@@ -14,7 +14,7 @@ that are no UTF-8 travel in it as lone surrogates (Python's `surrogateescape`).
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Final, TypeGuard
+from typing import Any, ClassVar, Final, Self, TypeGuard
 
 Value = Any
 """None, bool, int, float, str, bytes, list, dict, Timestamp, or one of the kinds below."""
@@ -118,11 +118,8 @@ class SourceNumber(float):
     __slots__ = ("text",)
     text: str
 
-    def __new__(cls, text: str) -> SourceNumber:
-        try:
-            made = super().__new__(cls, text)
-        except OverflowError:  # pragma: no cover - float() of text saturates instead
-            made = super().__new__(cls, "inf")
+    def __new__(cls, text: str) -> Self:
+        made = super().__new__(cls, text)
         made.text = text
         return made
 

@@ -21,10 +21,21 @@ from openmeter_collector.values.timestamp import (
 RFC3339: Final = "2006-01-02T15:04:05Z07:00"
 RFC3339_NANO: Final = "2006-01-02T15:04:05.999999999Z07:00"
 
-MONTHS: Final = (
-    "January February March April May June July August September October November December"
-).split()
-DAYS: Final = "Sunday Monday Tuesday Wednesday Thursday Friday Saturday".split()
+MONTHS: Final = [
+    "January",
+    "February",
+    "March",
+    "April",
+    "May",
+    "June",
+    "July",
+    "August",
+    "September",
+    "October",
+    "November",
+    "December",
+]
+DAYS: Final = ["Sunday", "Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday"]
 
 _TOKEN: Final = re.compile(
     r"January|Jan(?![a-z])|Monday|Mon(?![a-z])|MST|002|01|02|03|04|05|06|2006|15|__2|_2(?!006)|PM|pm"
@@ -208,24 +219,21 @@ def _follows_fraction(tokens: tuple[tuple[str, str], ...], index: int) -> bool:
 def _literal(reading: _Reading, literal: str) -> None:
     """Skip the layout's own text; spaces in it match any number of them."""
     rest = reading.rest
-    for at, char in enumerate(literal):
+    for char in literal:
         if char == " ":
             if rest and rest[0] != " ":
                 raise reading.fail(literal, reading.rest)
             rest = rest.lstrip(" ")
             continue
         if not rest or rest[0] != char:
-            raise reading.fail(
-                literal[at:] if literal[:at].strip() == "" and at else literal,
-                rest if at == 0 else reading.rest,
-            )
+            raise reading.fail(literal, reading.rest)
         rest = rest[1:]
     reading.rest = rest
 
 
 def _number(reading: _Reading, token: str, width: int, *, fixed: bool) -> int:
     rest = reading.rest
-    digits = re.match(r"[0-9]{1,%d}" % width, rest, re.ASCII)
+    digits = re.match(rf"[0-9]{{1,{width}}}", rest, re.ASCII)
     if digits is None or (fixed and len(digits[0]) < width):
         raise reading.fail(token)
     reading.rest = rest[digits.end() :]
@@ -254,27 +262,27 @@ def _element(reading: _Reading, token: str, fraction_follows: bool) -> None:
         case "Monday" | "Mon":
             _name(reading, token, DAYS)
         case "01" | "1":
-            values["month"] = _number(reading, token, 2, fixed=token == "01")
+            values["month"] = _number(reading, token, 2, fixed=len(token) == 2)
             _range(reading, "month", values["month"], 1, 12)
         case "02" | "_2" | "2":
-            if token == "_2" and rest[:1] == " ":
+            if token[0] == "_" and len(token) == 2 and rest[:1] == " ":
                 reading.rest = rest[1:]
-            values["day"] = _number(reading, token, 2, fixed=token == "02")
+            values["day"] = _number(reading, token, 2, fixed=len(token) == 2)
         case "002" | "__2":
-            if token == "__2":
+            if token[0] == "_":
                 reading.rest = rest = rest.lstrip(" ") if rest[:2].strip() == "" else rest
-            values["yday"] = _number(reading, token, 3, fixed=token == "002")
+            values["yday"] = _number(reading, token, 3, fixed=len(token) == 3)
         case "15":
             values["hour"] = _number(reading, token, 2, fixed=False)
             _range(reading, "hour", values["hour"], 0, 23)
         case "03" | "3":
-            values["hour12"] = _number(reading, token, 2, fixed=token == "03")
+            values["hour12"] = _number(reading, token, 2, fixed=len(token) == 2)
             _range(reading, "hour", values["hour12"], 0, 12)
         case "04" | "4":
-            values["minute"] = _number(reading, token, 2, fixed=token == "04")
+            values["minute"] = _number(reading, token, 2, fixed=len(token) == 2)
             _range(reading, "minute", values["minute"], 0, 59)
         case "05" | "5":
-            values["second"] = _number(reading, token, 2, fixed=token == "05")
+            values["second"] = _number(reading, token, 2, fixed=len(token) == 2)
             _range(reading, "second", values["second"], 0, 59)
             found = _FRACTION.match(reading.rest)
             if found and not fraction_follows:
@@ -301,7 +309,7 @@ def _name(reading: _Reading, token: str, names: list[str]) -> int:
 
 def _half(reading: _Reading, token: str) -> None:
     half = reading.rest[:2]
-    wanted = ("AM", "PM") if token == "PM" else ("am", "pm")
+    wanted = ("AM", "PM") if token.isupper() else ("am", "pm")
     if half not in wanted:
         raise reading.fail(token)
     reading.values["half"] = wanted.index(half)
@@ -314,7 +322,7 @@ def _nanos(reading: _Reading, text: str) -> None:
 
 def _digits(reading: _Reading, token: str) -> None:
     if token[1] == "0":
-        found = re.match(r"[.,][0-9]{%d}" % (len(token) - 1), reading.rest, re.ASCII)
+        found = re.match(rf"[.,][0-9]{{{len(token) - 1}}}", reading.rest, re.ASCII)
         if found is None:
             raise reading.fail(token)
     else:

@@ -1,7 +1,7 @@
-"""Regular expressions in the engine's syntax, which is that of RE2.
+r"""Regular expressions in the engine's syntax, which is that of RE2.
 
 They are checked and rewritten for Python's `re`. Differences that matter are taken care of:
-classes such as `\\d` are ASCII, `$` is the end of the text, flags may stand anywhere, there is no
+classes such as `\d` are ASCII, `$` is the end of the text, flags may stand anywhere, there is no
 lookaround and no backreference, and empty matches next to a match do not count.
 """
 
@@ -170,9 +170,7 @@ class _Translator:
                 if not _NAME.fullmatch(name):
                     raise _error("invalid named capture", pattern[start : end + 1])
                 if name in self.names:
-                    raise _error(
-                        "duplicate capture group name" if False else "duplicate capture group", name
-                    )
+                    raise _error("duplicate capture group", name)
                 self.depth.append((dict(self.flags), self.opened))
                 self.opened = 0
                 self.names.append(name)
@@ -185,10 +183,8 @@ class _Translator:
         pattern, start = self.pattern, self.pos
         flags = dict(self.flags)
         value, seen = True, False
-        at = start + 2
-        while at < len(pattern):
+        for at in range(start + 2, len(pattern)):
             char = pattern[at]
-            at += 1
             if char in flags:
                 flags[char] = value
                 seen = True
@@ -197,10 +193,10 @@ class _Translator:
             elif char in ":)" and (value or seen):
                 break
             else:
-                raise _error("invalid or unsupported Perl syntax", pattern[start:at])
+                raise _error("invalid or unsupported Perl syntax", pattern[start : at + 1])
         else:
-            raise _error("missing closing )", pattern) if at >= len(pattern) else _error("", "")
-        self.pos = at
+            raise _error("missing closing )", pattern)
+        self.pos = at + 1
         if char == ":":
             self.depth.append((dict(self.flags), self.opened))
             self.opened = 0

@@ -186,7 +186,7 @@ def _read(text: str, codes: str, pos: int, values: dict[str, int], zone: list[Zo
                 raise _mismatch(
                     text,
                     whole,
-                    f"expected {quote(char)[1:-1]!r}" if False else f"expected '{char}'",
+                    f"expected '{char}'",
                 )
             pos += 1
             at += 1
@@ -252,7 +252,7 @@ def _field(text: str, codes: str, pos: int, letter: str, values: dict[str, int])
     low, high = _FIELDS[letter]
     if letter in "ekl" and text[pos : pos + 1] == " ":
         pos += 1
-    found = re.compile(r"[0-9]{%d,%d}" % (low, high), re.ASCII).match(text, pos)
+    found = re.compile(rf"[0-9]{{{low},{high}}}", re.ASCII).match(text, pos)
     if found is None:
         raise _mismatch(text, codes, f'cannot parse "%{letter}"')
     number = int(found[0])

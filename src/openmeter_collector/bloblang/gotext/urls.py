@@ -66,7 +66,7 @@ def parse_url(text: str) -> dict[str, Value]:
         raise Fail(f"parse {quote(whole.partition('#')[0])}: {fail}") from None
 
 
-class _Wrong(Exception):  # noqa: N818
+class _Wrong(Exception):
     """A URL that is none."""
 
     def __init__(self, why: str, text: str = "") -> None:

@@ -48,12 +48,15 @@ def read_xml(text: str, *, cast: bool) -> Value:
     def entity(*_: Any) -> None:
         raise Fail("failed to parse value as XML: entity declarations are not accepted")
 
+    def text_of(data: str) -> None:
+        stack[-1][2].append(data)
+
     parser.StartElementHandler = start
     parser.EndElementHandler = end
-    parser.CharacterDataHandler = lambda data: stack[-1][2].append(data)
+    parser.CharacterDataHandler = text_of
     parser.EntityDeclHandler = entity
     try:
-        parser.Parse(text.encode("utf-8", "replace"), True)  # noqa: FBT003
+        parser.Parse(text.encode("utf-8", "replace"), True)
     except expat.ExpatError as error:
         raise Fail(f"failed to parse value as XML: {error}") from None
     return root

@@ -20,22 +20,28 @@ class _Loader(yaml.SafeLoader):
     """Reads YAML 1.2 scalars: `yes` is text, and so is a date with nothing else said."""
 
 
+_FLOAT: Final = (
+    r"[-+]?(?:[0-9][0-9_]*\.[0-9_]*|\.[0-9][0-9_]*|[0-9][0-9_]*(?=[eE]))(?:[eE][-+]?[0-9]+)?"
+    r"|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)"
+)
+_TIME: Final = (
+    r"[0-9]{4}-[0-9]{1,2}-[0-9]{1,2}(?:(?:[Tt]|[ \t]+)[0-9]{1,2}:[0-9]{2}:[0-9]{2}"
+    r"(?:\.[0-9]*)?(?:[ \t]*(?:Z|[-+][0-9]{1,2}(?::[0-9]{2})?))?)?"
+)
 _Loader.yaml_implicit_resolvers = {}
 for _tag, _pattern, _first in (
     ("bool", r"true|True|TRUE|false|False|FALSE", "tTfF"),
     ("int", r"[-+]?(?:0b[01_]+|0o?[0-7_]+|0x[0-9a-fA-F_]+|[0-9][0-9_]*)", "-+0123456789"),
     (
         "float",
-        r"[-+]?(?:[0-9][0-9_]*\.[0-9_]*|\.[0-9][0-9_]*|[0-9][0-9_]*(?=[eE]))(?:[eE][-+]?[0-9]+)?"
-        r"|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)",
+        _FLOAT,
         "-+0123456789.",
     ),
     ("null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),
     ("merge", r"<<", "<"),
     (
         "timestamp",
-        r"[0-9]{4}-[0-9]{1,2}-[0-9]{1,2}(?:(?:[Tt]|[ \t]+)[0-9]{1,2}:[0-9]{2}:[0-9]{2}"
-        r"(?:\.[0-9]*)?(?:[ \t]*(?:Z|[-+][0-9]{1,2}(?::[0-9]{2})?))?)?",
+        _TIME,
         "0123456789",
     ),
 ):
@@ -49,7 +55,7 @@ def load(text: str) -> Value:
     if text.count("*") > _MAX_ALIASES:
         raise Fail("failed to parse value as YAML: yaml: document contains excessive aliasing")
     try:
-        documents = yaml.load_all(text, _Loader)  # noqa: S506 - a SafeLoader
+        documents = yaml.load_all(text, _Loader)
         return _plain(next(iter(documents), None), [0])
     except (yaml.YAMLError, ValueError, RecursionError, TypeError) as error:
         where = getattr(error, "problem_mark", None)

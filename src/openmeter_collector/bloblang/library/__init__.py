@@ -3,24 +3,24 @@
 from __future__ import annotations
 
 from openmeter_collector.bloblang.definition import Registry
-from openmeter_collector.bloblang.library import (
-    arrays,
-    coercion,
-    encoding,
-    environment,
-    general,
-    ids,
-    messages,
-    numbers,
-    objects,
-    parsing,
-    regex,
-    schemas,
-    secrets,
-    structures,
-    text,
-    times,
-)
+from openmeter_collector.bloblang.library.arrays import ENTRIES as ARRAYS
+from openmeter_collector.bloblang.library.coercion import ENTRIES as COERCION
+from openmeter_collector.bloblang.library.compression import ENTRIES as COMPRESSION
+from openmeter_collector.bloblang.library.durations import ENTRIES as DURATIONS
+from openmeter_collector.bloblang.library.encoding import ENTRIES as ENCODING
+from openmeter_collector.bloblang.library.environment import ENTRIES as ENVIRONMENT
+from openmeter_collector.bloblang.library.general import ENTRIES as GENERAL
+from openmeter_collector.bloblang.library.ids import ENTRIES as IDS
+from openmeter_collector.bloblang.library.messages import ENTRIES as MESSAGES
+from openmeter_collector.bloblang.library.numbers import ENTRIES as NUMBERS
+from openmeter_collector.bloblang.library.objects import ENTRIES as OBJECTS
+from openmeter_collector.bloblang.library.parsing import ENTRIES as PARSING
+from openmeter_collector.bloblang.library.regex import ENTRIES as REGEX
+from openmeter_collector.bloblang.library.schemas import ENTRIES as SCHEMAS
+from openmeter_collector.bloblang.library.secrets import ENTRIES as SECRETS
+from openmeter_collector.bloblang.library.structures import ENTRIES as STRUCTURES
+from openmeter_collector.bloblang.library.text import ENTRIES as TEXT
+from openmeter_collector.bloblang.library.times import ENTRIES as TIMES
 
 _GEOIP = "needs a licensed database of addresses"
 LEFT_OUT: dict[str, str] = {
@@ -43,22 +43,24 @@ LEFT_OUT: dict[str, str] = {
 
 STANDARD = Registry(
     [
-        *general.ENTRIES,
-        *messages.ENTRIES,
-        *coercion.ENTRIES,
-        *text.ENTRIES,
-        *regex.ENTRIES,
-        *numbers.ENTRIES,
-        *arrays.ENTRIES,
-        *objects.ENTRIES,
-        *times.ENTRIES,
-        *encoding.ENTRIES,
-        *secrets.ENTRIES,
-        *parsing.ENTRIES,
-        *schemas.ENTRIES,
-        *structures.ENTRIES,
-        *ids.ENTRIES,
-        *environment.ENTRIES,
+        *GENERAL,
+        *MESSAGES,
+        *COERCION,
+        *TEXT,
+        *REGEX,
+        *NUMBERS,
+        *ARRAYS,
+        *OBJECTS,
+        *TIMES,
+        *DURATIONS,
+        *COMPRESSION,
+        *ENCODING,
+        *SECRETS,
+        *PARSING,
+        *SCHEMAS,
+        *STRUCTURES,
+        *IDS,
+        *ENVIRONMENT,
     ],
     LEFT_OUT,
 )

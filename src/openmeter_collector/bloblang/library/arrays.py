@@ -7,7 +7,7 @@ from typing import Any
 from openmeter_collector.bloblang.compare import equal
 from openmeter_collector.bloblang.convert import encode, get_number, get_string
 from openmeter_collector.bloblang.definition import Case, Query, method
-from openmeter_collector.bloblang.failure import Fail, TypeFail, type_name
+from openmeter_collector.bloblang.failure import Fail, TypeFail
 from openmeter_collector.bloblang.library.order import sorted_by
 from openmeter_collector.values.kinds import (
     DELETED,
@@ -282,9 +282,7 @@ def index(value: Value, index: int) -> Value:
         at = index + len(value) if index < 0 else index
         if 0 <= at < len(value):
             return value[at]
-        raise Fail(
-            f"index '{at if index >= 0 else at}' was out of bounds for array size: {len(value)}"
-        )
+        raise Fail(f"index '{at}' was out of bounds for array size: {len(value)}")
     if isinstance(value, bytes):
         at = index + len(value) if index < 0 else index
         if 0 <= at < len(value):
@@ -323,7 +321,7 @@ def _less(name: str, by: str) -> Any:
     return less
 
 
-class _Blamed(Exception):  # noqa: N818
+class _Blamed(Exception):
     """A failure in the middle of sorting."""
 
     def __init__(self, fail: Fail, lead: str) -> None:
@@ -346,7 +344,7 @@ def sort(value: Value, compare: Query | None = None) -> Value:
     if compare is not None:
         ask = compare
 
-        def asked(left: Value, right: Value, i: int, j: int) -> bool:
+        def asked(left: Value, right: Value, *_: int) -> bool:
             result = ask({"left": left, "right": right})
             if result is True or result is False:
                 return result

@@ -53,7 +53,7 @@ def bytes_(value: Value) -> bytes:
     ],
     params={"default": "What to answer if the value, or computing it, fails."},
 )
-def number(value: Value, default: float | None = None) -> Value:
+def number(value: Value, default: float | None = None) -> Value:  # noqa: ARG001 - the emitter deals with it
     """A number, or the text of one, as a float."""
     return convert.to_float(value)
 
@@ -67,7 +67,7 @@ def number(value: Value, default: float | None = None) -> Value:
     params={"default": "What to answer if the value, or computing it, fails."},
     name="bool",
 )
-def bool_(value: Value, default: bool | None = None) -> bool:
+def bool_(value: Value, default: bool | None = None) -> bool:  # noqa: ARG001 - the emitter deals with it
     """A bool, a number (0 is false) or the text of a bool, as a bool."""
     return convert.to_bool(value)
 
@@ -77,7 +77,7 @@ def bool_(value: Value, default: bool | None = None) -> bool:
     cases=[Case('root = "2020-08-14T05:54:23Z".timestamp().type()', "", "timestamp")],
     params={"default": "What to answer if the value, or computing it, fails."},
 )
-def timestamp(value: Value, default: Timestamp | None = None) -> Timestamp:
+def timestamp(value: Value, default: Timestamp | None = None) -> Timestamp:  # noqa: ARG001 - the emitter deals with it
     """RFC 3339 text, or unix seconds, as a timestamp."""
     return convert.get_timestamp(value)
 

@@ -13,17 +13,73 @@ from openmeter_collector.bloblang.failure import Fail
 from openmeter_collector.values.kinds import Float64, Int64, Value
 from openmeter_collector.values.timestamp import Timestamp
 
-_WORDS: Final = (
-    "amber birch cloud delta ember field grove harbor island jasper kettle lantern meadow north "
-    "orchard pebble quartz river summit timber umber valley willow yonder zephyr"
-).split()
-_MALE: Final = "Adam Ben Carl David Erik Felix Georg Hugo Ivan Jonas".split()
-_FEMALE: Final = "Anna Berta Clara Dora Emma Fiona Greta Helen Ida Julia".split()
-_LAST: Final = "Archer Baker Carter Draper Fisher Gardner Hunter Mason Potter Weaver".split()
-_MONTHS: Final = (
-    "January February March April May June July August September October November December"
-).split()
-_DAYS: Final = "Sunday Monday Tuesday Wednesday Thursday Friday Saturday".split()
+_WORDS: Final = [
+    "amber",
+    "birch",
+    "cloud",
+    "delta",
+    "ember",
+    "field",
+    "grove",
+    "harbor",
+    "island",
+    "jasper",
+    "kettle",
+    "lantern",
+    "meadow",
+    "north",
+    "orchard",
+    "pebble",
+    "quartz",
+    "river",
+    "summit",
+    "timber",
+    "umber",
+    "valley",
+    "willow",
+    "yonder",
+    "zephyr",
+]
+_MALE: Final = ["Adam", "Ben", "Carl", "David", "Erik", "Felix", "Georg", "Hugo", "Ivan", "Jonas"]
+_FEMALE: Final = [
+    "Anna",
+    "Berta",
+    "Clara",
+    "Dora",
+    "Emma",
+    "Fiona",
+    "Greta",
+    "Helen",
+    "Ida",
+    "Julia",
+]
+_LAST: Final = [
+    "Archer",
+    "Baker",
+    "Carter",
+    "Draper",
+    "Fisher",
+    "Gardner",
+    "Hunter",
+    "Mason",
+    "Potter",
+    "Weaver",
+]
+_MONTHS: Final = [
+    "January",
+    "February",
+    "March",
+    "April",
+    "May",
+    "June",
+    "July",
+    "August",
+    "September",
+    "October",
+    "November",
+    "December",
+]
+_DAYS: Final = ["Sunday", "Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday"]
 _pick: Final = random.choice
 
 

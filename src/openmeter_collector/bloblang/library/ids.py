@@ -110,7 +110,7 @@ def nanoid(length: int | None = None, alphabet: str | None = None) -> str:
     size = 21 if length is None else length
     if size < 1 or size > 1_000_000:
         raise Fail("size must be positive integer")
-    letters = alphabet if alphabet else _NANOID
+    letters = alphabet or _NANOID
     return "".join(secrets.choice(letters) for _ in range(size))
 
 

@@ -125,13 +125,13 @@ def root_meta(key: str = "") -> Value:
 
 
 @function("messages", context=True, total=True, cases=[Case("root = batch_index()", "", "0")])
-def batch_index(batch: Batch, index: int) -> Value:
+def batch_index(batch: Batch, index: int) -> Value:  # noqa: ARG001 - as all of these are called
     """The position of the message in its batch, from 0."""
     return Int64(index)
 
 
 @function("messages", context=True, total=True, cases=[Case("root = batch_size()", "", "1")])
-def batch_size(batch: Batch, index: int) -> Value:
+def batch_size(batch: Batch, index: int) -> Value:  # noqa: ARG001 - as all of these are called
     """The number of messages in the batch."""
     return Int64(len(batch))
 

@@ -27,7 +27,7 @@ def _number(value: Value) -> int | float:
     """A number of the common kinds: an int or a float."""
     kind = type(value)
     if kind is int:
-        return value if INT64_MIN <= value <= INT64_MAX else get_number(value)  # type: ignore[no-any-return]
+        return value if INT64_MIN <= value <= INT64_MAX else get_number(value)
     if kind in (Int64, UInt64, Float64, float):
         return value  # type: ignore[no-any-return]
     if kind is SourceNumber:
@@ -140,12 +140,10 @@ def min_(value: Value) -> Value:
 
 
 def _integer(value: Value) -> int:
-    try:
-        if isinstance(value, SourceNumber) and math.isinf(value):
-            raise TypeFail(value)
-        return get_int(value)
-    except TypeFail:
-        raise TypeFail(value, "integer") from None
+    huge = isinstance(value, SourceNumber) and math.isinf(value)
+    if huge or not is_number(value):
+        raise TypeFail(value, "integer")
+    return get_int(value)
 
 
 @method(

@@ -95,7 +95,7 @@ def vector(value: Value) -> Value:
     return [Float64(get_number(one)) for one in value]
 
 
-_WORDS: Final = re.compile(r"\w+(?:['’.:·,;]\w+)*|\r\n|[ \t]+|.", re.DOTALL)
+_WORDS: Final = re.compile(r"\w+(?:['\u2019.:\u00b7,;]\w+)*|\r\n|[ \t]+|.", re.DOTALL)
 _SENTENCES: Final = re.compile(r".+?(?:[.!?…]+[\"')\]]*\s+|[\r\n]+|$)", re.DOTALL)
 
 

@@ -256,7 +256,7 @@ def bloblang(mapping: str) -> Any:
     )
     from openmeter_collector.bloblang.document import ValueDocument  # noqa: PLC0415
 
-    def no_files(path: str) -> bytes:
+    def no_files(_: str) -> bytes:
         raise OSError(0, "imports are disabled in this context")
 
     registry = Registry(entry for entry in STANDARD if entry.category not in _IMPURE)
@@ -377,7 +377,7 @@ _FOLD: Final = str.maketrans(
         "œ": "oe",
         "þ": "th",
         "ð": "d",
-        "ı": "i",
+        "\u0131": "i",
     }
 )
 _GERMAN: Final = str.maketrans({"ä": "ae", "ö": "oe", "ü": "ue", "Ä": "Ae", "Ö": "Oe", "Ü": "Ue"})

@@ -57,7 +57,7 @@ def capitalize(value: Value) -> Value:
     return like(value, _WORD.sub(_titled, text_or_bytes(value)))
 
 
-_WORD = re.compile(r"\w+(?:['’.:·]?\w+)*")
+_WORD = re.compile(r"\w+(?:['\u2019.:\u00b7]?\w+)*")
 
 
 def _titled(match: re.Match[str]) -> str:

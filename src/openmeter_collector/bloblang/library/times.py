@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import re
 import time
+from functools import lru_cache
 from typing import Any, Final
 
 from openmeter_collector.bloblang.convert import get_string, get_timestamp
 from openmeter_collector.bloblang.definition import Case, function, method
-from openmeter_collector.bloblang.failure import Fail, TypeFail
-from openmeter_collector.bloblang.gotext.duration import parse_duration as parse_go_duration
+from openmeter_collector.bloblang.failure import Fail
 from openmeter_collector.bloblang.gotext.layout import format_time, parse_time
 from openmeter_collector.bloblang.gotext.strftime import strftime, strptime
-from openmeter_collector.values.kinds import INT64_MAX, INT64_MIN, Float64, Int64, Value
+from openmeter_collector.values.kinds import INT64_MAX, INT64_MIN, Int64, Value
 from openmeter_collector.values.timestamp import (
     LOCAL_ZONE,
     Timestamp,
     Zone,
-    from_wall,
     load_zone,
 )
 
@@ -32,7 +30,17 @@ _TZ_DOC: Final = "The time zone to show it in, such as `UTC` or `Europe/Berlin`.
 @function("time", cases=[Case("root = now().type()", "", "string")])
 def now() -> Value:
     """The current time as RFC 3339 text in the local zone."""
-    return Timestamp(time.time_ns(), LOCAL_ZONE).text()
+    seconds, nanos = divmod(time.time_ns(), 1_000_000_000)
+    start, zone = _second(seconds)
+    fraction = f".{nanos:09d}".rstrip("0") if nanos else ""
+    return f"{start}{fraction}{zone}"
+
+
+@lru_cache(maxsize=2)
+def _second(seconds: int) -> tuple[str, str]:
+    """The text of a second, and of its zone; asked for many times in a row."""
+    text = Timestamp(seconds * 1_000_000_000, LOCAL_ZONE).text()
+    return text[:19], text[19:]
 
 
 @function("time", cases=[Case("root = timestamp_unix() > 1700000000", "", "true")])
@@ -84,10 +92,11 @@ def _zone(name: str) -> Zone:
 )
 def ts_parse(format: str) -> Any:  # noqa: A002 - the name users write
     """Read a time by a layout; without a zone in it, UTC."""
-    return lambda value: parse_time(_text(value), format)
+    return lambda value: parse_time(time_text(value), format)
 
 
-def _text(value: Value) -> str:
+def time_text(value: Value) -> str:
+    """A time or text as text."""
     if isinstance(value, Timestamp):
         return value.text()
     return get_string(value)
@@ -155,7 +164,7 @@ def format_timestamp(format: str = _NANO, tz: str | None = None) -> Any:  # noqa
 )
 def ts_strptime(format: str) -> Any:  # noqa: A002
     """Read a time by codes such as `%Y-%m-%d`."""
-    return lambda value: strptime(_text(value), format)
+    return lambda value: strptime(time_text(value), format)
 
 
 @method(
@@ -401,145 +410,6 @@ def ts_sub(value: Value, t2: Timestamp) -> Value:
     return Int64(between)
 
 
-_ORDER: Final = "YMWDHMS"
-
-
-def _iso(text: str) -> dict[str, float]:
-    """The parts of an ISO 8601 duration, by designator; months and minutes are told apart."""
-    if not text:
-        raise Fail("cannot parse a blank string as a period")
-    if text in ("P", "PT"):
-        raise Fail(f"{text}: expected 'Y', 'M', 'W', 'D', 'H', 'M', or 'S' designator")
-    body = text[1:] if text[0] in "+-" else text
-    sign = -1 if text[0] == "-" else 1
-    if body == "0":
-        return {}
-    if not body.startswith("P"):
-        raise Fail(f"{text}: expected 'P' period mark at the start")
-    made: dict[str, float] = {}
-    pos, clock = 1, False
-    names = {"Y": "y", "W": "w", "D": "d", "H": "h", "S": "s"}
-    while pos < len(body):
-        if body[pos] == "T":
-            if clock:
-                raise Fail(f"{text}: 'T' designator cannot occur more than once")
-            clock, pos = True, pos + 1
-            continue
-        match = re.compile(r"-?[0-9]+(?:[.,][0-9]*)?").match(body, pos)
-        if match is None:
-            raise Fail(f"{text}: expected a number but found '{body[pos]}'")
-        if match.end() >= len(body):
-            raise Fail(f"{text}: missing designator at the end")
-        letter = body[match.end()]
-        if letter not in _ORDER:
-            raise Fail(f"expected a designator Y, M, W, D, H, or S not '{letter}'")
-        if clock != (letter in "HS" or (letter == "M" and clock)):
-            raise Fail(f"{text}: '{letter}' designator cannot occur here")
-        name = ("m" if clock else "mo") if letter == "M" else names[letter]
-        if name in made:
-            raise Fail(f"{text}: '{letter}' designator cannot occur more than once")
-        made[name] = sign * float(match[0].replace(",", "."))
-        pos = match.end() + 1
-    if not made:
-        raise Fail(f"{text}: expected 'Y', 'M', 'W', 'D', 'H', 'M', or 'S' designator")
-    return made
-
-
-_SECONDS: Final = {"w": 604_800, "d": 86_400, "h": 3600, "m": 60, "s": 1}
-
-
-def _shift(value: Value, text: str, sign: int) -> Value:
-    parts = _iso(text)
-    moment = get_timestamp(value)
-    year, month, day, hour, minute, second, nanos = moment.wall()
-    years, months = parts.pop("y", 0.0), parts.pop("mo", 0.0)
-    days = parts.pop("d", 0.0) + 7 * parts.pop("w", 0.0)
-    exact = sum(_ns(number * _SECONDS[key]) for key, number in parts.items())
-    whole_years, whole_months, whole_days = int(years), int(months), int(days)
-    exact += _ns((years - whole_years) * 31_556_952)
-    exact += _ns((months - whole_months) * 2_629_746)
-    exact += _ns((days - whole_days) * 86_400)
-    moved = from_wall(
-        (year + sign * whole_years, month + sign * whole_months, day + sign * whole_days),
-        (hour, minute, second, nanos),
-        moment.zone,
-    )
-    return Timestamp(moved.ns + sign * exact, moment.zone)
-
-
-def _ns(seconds: float) -> int:
-    return int(seconds * 1e9)
-
-
-@method(
-    "time",
-    plugin=True,
-    static=True,
-    status="beta",
-    cases=[
-        Case(
-            'root = this.ts_add_iso8601("P1DT30M")',
-            '"2020-08-14T05:54:23Z"',
-            '"2020-08-15T06:24:23Z"',
-        ),
-        Case(
-            'root = this.ts_add_iso8601("P1M")', '"2020-01-31T00:00:00Z"', '"2020-03-02T00:00:00Z"'
-        ),
-    ],
-    params={"duration": "An ISO 8601 duration."},
-)
-def ts_add_iso8601(value: Value, duration: str) -> Value:
-    """Add a duration such as `P3DT12H`; days that a month does not have run into the next."""
-    return _shift(value, duration, 1)
-
-
-@method(
-    "time",
-    plugin=True,
-    static=True,
-    status="beta",
-    cases=[
-        Case(
-            'root = this.ts_sub_iso8601("P3D")', '"2020-08-14T05:54:23Z"', '"2020-08-11T05:54:23Z"'
-        )
-    ],
-    params={"duration": "An ISO 8601 duration."},
-)
-def ts_sub_iso8601(value: Value, duration: str) -> Value:
-    """Subtract a duration such as `P3DT12H`."""
-    return _shift(value, duration, -1)
-
-
-@method(
-    "time",
-    plugin=True,
-    static=True,
-    cases=[Case("root = this.parse_duration()", '"1m30s"', "90000000000")],
-)
-def parse_duration(value: Value) -> Value:
-    """A duration such as `50us`, `1.5s` or `1h30m` in nanoseconds."""
-    return Int64(parse_go_duration(_text(value)))
-
-
-@method(
-    "time",
-    plugin=True,
-    static=True,
-    status="beta",
-    cases=[Case("root = this.parse_duration_iso8601()", '"P1DT2H"', "93600000000000")],
-)
-def parse_duration_iso8601(value: Value) -> Value:
-    """An ISO 8601 duration in nanoseconds; years have 365.2425 days and months a twelfth."""
-    if not isinstance(value, (str, bytes, Timestamp)):
-        raise TypeFail(value, "string")
-    parts = _iso(_text(value))
-    sizes = {"y": 31_556_952, "mo": 2_629_746, **_SECONDS}
-    total = sum(_ns(number * sizes[key]) for key, number in parts.items())
-    if total > INT64_MAX:
-        raise Fail("the duration does not fit 64 bits of nanoseconds")
-    return Int64(total)
-
-
 ENTRIES = (
     now,
     timestamp_unix,
@@ -565,8 +435,4 @@ ENTRIES = (
     ts_round,
     ts_tz,
     ts_sub,
-    ts_add_iso8601,
-    ts_sub_iso8601,
-    parse_duration,
-    parse_duration_iso8601,
 )
