@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from openmeter_collector.values import json as value_json
 from openmeter_collector.values.kinds import Value
+
+
+NO_METADATA: Final[Mapping[str, Value]] = {}
+_UNREAD: Final = object()
 
 
 class Document(Protocol):
@@ -48,19 +52,19 @@ class SimpleDocument:
     def __init__(
         self,
         content: bytes,
-        metadata: Mapping[str, Value] | None = None,
+        metadata: Mapping[str, Value] = NO_METADATA,
         error: object = None,
     ) -> None:
         self.content = content
-        self.metadata: Mapping[str, Value] = metadata or {}
+        self.metadata = metadata
         self.error = error
-        self._value: list[Value] = []
+        self._value: Value = _UNREAD
 
     def structured(self) -> Value:
         """The parsed JSON value."""
-        if not self._value:
-            self._value.append(value_json.loads(self.content))
-        return self._value[0]
+        if self._value is _UNREAD:
+            self._value = value_json.loads(self.content)
+        return self._value
 
 
 class ValueDocument:

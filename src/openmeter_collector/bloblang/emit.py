@@ -274,6 +274,7 @@ class FunctionEmitter(CallEmitter):
         self._write_root(py.call("r_remove", py.load("root"), self.constant(path)))
         deleted, self.block = self.block, outer
         self.owned = False
+        self.made.clear()
         self.block.append(self.unless_marker(held, deleted, kept))
 
     def _assign_root(self, value: Node, expression: ast.expr) -> None:
@@ -284,11 +285,41 @@ class FunctionEmitter(CallEmitter):
         else:
             self.block.append(py.assign("root", expression))
         self.touched = True
+        self.made.clear()
+        keys = [key for key, _ in value.pairs] if isinstance(value, Object) else [None]
+        self.keys = {key for key in keys if isinstance(key, str)}
+        if not all(isinstance(key, str) for key in keys):
+            self.keys = None
         # An object written out here belongs to this run alone and may be filled in place.
         self.owned = self.straight and isinstance(value, Object) and not self.reads_root
 
+    def _put_inside(self, path: tuple[str, ...], expression: ast.expr) -> bool:
+        """Write below a container that this run has made itself; False if there is none."""
+        inner = self.made.get(path[:-1])
+        if inner is None and self.owned and self.straight and len(path) == 2:
+            key = path[0]
+            if self.keys is None or key in self.keys:
+                return False
+            inner = self.made[path[:1]] = self.temporary()
+            self.keys.add(key)
+            self.block.append(py.assign(inner, ast.Dict([], [])))
+            slot = ast.Subscript(py.load("root"), py.constant(key), ast.Store())
+            self.block.append(ast.Assign([slot], py.load(inner)))
+        if inner is None:
+            return False
+        target = ast.Subscript(py.load(inner), py.constant(path[-1]), ast.Store())
+        self.block.append(ast.Assign([target], expression))
+        return True
+
     def _put(self, node: Node, path: tuple[str, ...], expression: ast.expr) -> None:
+        if len(path) > 1 and self._put_inside(path, expression):
+            # Something deeper than what was written may be another container now.
+            self._forget(path)
+            return
+        self._forget(path[:1])
         if len(path) == 1 and self.owned:
+            if self.keys is not None:
+                self.keys.add(path[0])
             target = ast.Subscript(py.load("root"), py.constant(path[0]), ast.Store())
             self.block.append(ast.Assign([target], expression))
             return
@@ -296,11 +327,18 @@ class FunctionEmitter(CallEmitter):
             self.block.append(py.assign("root", ast.Dict([py.constant(path[0])], [expression])))
             self.touched = True
             self.owned = not self.reads_root
+            self.keys = {path[0]}
             return
         made = py.call("r_put", py.load("root"), self.constant(path), expression)
         self.locate(made, node)
         self._write_root(made)
         self.touched = True
+
+    def _forget(self, path: tuple[str, ...]) -> None:
+        """What was written at a path is no container of ours any more."""
+        for known in list(self.made):
+            if known[: len(path)] == path:
+                del self.made[known]
 
     def _fresh(self) -> bool:
         return self.settings.mode != MUTATION or self.in_map
@@ -333,6 +371,8 @@ class FunctionEmitter(CallEmitter):
     ) -> None:
         straight, self.straight = self.straight, False
         owned = self.owned
+        self.made.clear()
+        self.keys = None
         outer = self.block
         for condition, body in branches:
             test: ast.expr = py.constant(True)
@@ -347,6 +387,7 @@ class FunctionEmitter(CallEmitter):
             self.assigned &= assigned
             self.touched = True
             self.owned = owned = owned and self.owned
+            self.made.clear()
             if condition is None:
                 self.block.extend(written)
                 break

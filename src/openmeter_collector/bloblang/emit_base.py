@@ -48,6 +48,8 @@ class CodeWriter:
         self.straight = True
         self.owned = False
         self.touched = False
+        self.made: dict[tuple[str, ...], str] = {}
+        self.keys: set[str] | None = set()
         self.reads_metadata = False
         self.writes_metadata = False
         self.reads_document = False

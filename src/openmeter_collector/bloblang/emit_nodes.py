@@ -30,7 +30,7 @@ from openmeter_collector.bloblang.syntax import (
     Object,
     Variable,
 )
-from openmeter_collector.values.kinds import Value
+from openmeter_collector.values.kinds import Int64, Value
 
 _OPERATORS: Final = {
     "+": "r_add",
@@ -44,6 +44,14 @@ _OPERATORS: Final = {
     "<=": "r_less_or_equal",
     ">": "r_greater",
     ">=": "r_greater_or_equal",
+}
+_COMPARISONS: Final = {
+    "==": ast.Eq,
+    "!=": ast.NotEq,
+    "<": ast.Lt,
+    "<=": ast.LtE,
+    ">": ast.Gt,
+    ">=": ast.GtE,
 }
 _MAX_BLOCKS: Final = 14
 """How deeply `try` may be nested in one function; Python itself stops at twenty."""
@@ -265,10 +273,30 @@ class NodeEmitter(CodeWriter):
             quick = self._equals_text(node, left, right.value)
             if quick is not None:
                 return quick
+        if isinstance(right, Literal) and type(right.value) is Int64:
+            quick = self._with_integer(node, left, right.value)
+            if quick is not None:
+                return quick
         first, second = self.sequence([lambda: left, lambda: self.expression(right, context)])
         made = py.call(_OPERATORS[node.operator], first, second)
         self.locate(made, node)
         return made
+
+    def _with_integer(self, node: Binary, left: ast.expr, number: Int64) -> ast.expr | None:
+        """A comparison of, or division by, an integer: at once if the left is one of a document."""
+        plain = py.constant(int(number))
+        quick: ast.expr
+        if node.operator in _COMPARISONS:
+            held = py.load(self.hold(left))
+            quick = py.compare(held, _COMPARISONS[node.operator](), plain)
+        elif node.operator == "/" and number:
+            held = py.load(self.hold(left))
+            quick = py.call("r_Float64", ast.BinOp(held, ast.Div(), plain))
+        else:
+            return None
+        slow = py.call(_OPERATORS[node.operator], held, self.constant(number))
+        self.locate(slow, node)
+        return py.choose(py.same(py.call("type", held), py.load("r_int")), quick, slow)
 
     def _equals_text(self, node: Binary, left: ast.expr, text: Value) -> ast.expr | None:
         if text is None:

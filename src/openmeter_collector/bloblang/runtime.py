@@ -18,7 +18,7 @@ from openmeter_collector.bloblang.failure import (
 )
 from openmeter_collector.bloblang.syntax import Node
 from openmeter_collector.values import json as value_json
-from openmeter_collector.values.kinds import DELETED, NOTHING, Value
+from openmeter_collector.values.kinds import DELETED, NOTHING, Float64, Value
 
 UNSET: Final = object()
 _MAX_MAPS: Final = 5000
@@ -312,6 +312,7 @@ EXPORTED: Final[dict[str, Any]] = {
     },
     "r_DELETED": DELETED,
     "r_Fail": Fail,
+    "r_Float64": Float64,
     "r_NOTHING": NOTHING,
     "r_UNSET": UNSET,
     "r_View": View,
@@ -331,6 +332,7 @@ EXPORTED: Final[dict[str, Any]] = {
     "r_getter": getter,
     "r_greater": arithmetic.greater,
     "r_greater_or_equal": arithmetic.greater_or_equal,
+    "r_int": int,
     "r_invert": invert,
     "r_is_marker": is_marker,
     "r_is_null": is_null,

@@ -241,14 +241,19 @@ class Metrics:
         """Where they are kept."""
         return self._store
 
-    def counter(self, name: str, doc: str = "", **labels: str) -> Counter:
+    def counter(self, name: str, doc: str = "", /, **labels: str) -> Counter:
         """The counter `name` for these labels."""
         made = self._store.child(Counter, name, doc, self._labels | labels, Counter)
         assert isinstance(made, Counter)
         return made
 
     def gauge(
-        self, name: str, doc: str = "", function: Callable[[], float] | None = None, **labels: str
+        self,
+        name: str,
+        doc: str = "",
+        /,
+        function: Callable[[], float] | None = None,
+        **labels: str,
     ) -> Gauge:
         """The gauge `name`; with `function` it is asked at every scrape."""
         made = self._store.child(Gauge, name, doc, self._labels | labels, Gauge)
@@ -257,7 +262,7 @@ class Metrics:
             made.function = function
         return made
 
-    def timer(self, name: str, doc: str = "", **labels: str) -> Timer:
+    def timer(self, name: str, doc: str = "", /, **labels: str) -> Timer:
         """The timer `name`."""
         made = self._store.child(Timer, name, doc, self._labels | labels, self._store.make_timer)
         assert isinstance(made, Timer)

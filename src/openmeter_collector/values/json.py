@@ -20,7 +20,9 @@ from openmeter_collector.values.numbers import json_float
 
 __all__ = ["EncodeError", "JSONError", "dumps", "loads"]
 
-_MINUS_ZERO: Final = re.compile(rb"-0(?![.0-9eE])")
+# Where a number can stand; dates and ids have plenty of `-0` where none can. The pattern starts
+# with fixed text, which makes looking for it cheap.
+_MINUS_ZERO: Final = re.compile(rb"-0(?![.0-9eE])(?<=[:,\[ \t\r\n]-0)")
 
 
 def _float(text: str) -> float:
@@ -45,7 +47,7 @@ def loads(data: bytes) -> Value:
     Raises:
         JSONError: `data` is not exactly one document; the text is the engine's.
     """
-    if b"-0" in data and _MINUS_ZERO.search(data):
+    if _MINUS_ZERO.search(data) or data.startswith(b"-0"):
         return json_exact.loads(data)
     try:
         return _decode(data)

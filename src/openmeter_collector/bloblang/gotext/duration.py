@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import Final
 
 from openmeter_collector.bloblang.failure import Fail
@@ -14,8 +15,9 @@ _PART: Final = re.compile(r"([0-9]*)(\.[0-9]*)?([^0-9.]*)", re.DOTALL)
 _UNITS: Final = frozenset({"ns", "us", "µs", "μs", "ms", "s", "m", "h"})
 
 
+@lru_cache(maxsize=1024)
 def parse_duration(text: str) -> int:
-    """Nanoseconds."""
+    """Nanoseconds; the few texts that a configuration repeats are remembered."""
     try:
         return units.parse_duration(text)
     except ValueError:

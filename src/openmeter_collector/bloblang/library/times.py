@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from functools import lru_cache
 from typing import Any, Final
 
 from openmeter_collector.bloblang.convert import get_string, get_timestamp
@@ -29,7 +30,17 @@ _TZ_DOC: Final = "The time zone to show it in, such as `UTC` or `Europe/Berlin`.
 @function("time", cases=[Case("root = now().type()", "", "string")])
 def now() -> Value:
     """The current time as RFC 3339 text in the local zone."""
-    return Timestamp(time.time_ns(), LOCAL_ZONE).text()
+    seconds, nanos = divmod(time.time_ns(), 1_000_000_000)
+    start, zone = _second(seconds)
+    fraction = f".{nanos:09d}".rstrip("0") if nanos else ""
+    return f"{start}{fraction}{zone}"
+
+
+@lru_cache(maxsize=2)
+def _second(seconds: int) -> tuple[str, str]:
+    """The text of a second, and of its zone; asked for many times in a row."""
+    text = Timestamp(seconds * 1_000_000_000, LOCAL_ZONE).text()
+    return text[:19], text[19:]
 
 
 @function("time", cases=[Case("root = timestamp_unix() > 1700000000", "", "true")])
