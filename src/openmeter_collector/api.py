@@ -14,7 +14,9 @@ from openmeter_collector.component.env import (
     ListenOptions,
     Scope,
 )
+from openmeter_collector.component.inproc import Handover
 from openmeter_collector.component.input import Input, Intake, Puller
+from openmeter_collector.component.metrics import MetricsExporter, Page
 from openmeter_collector.component.node import Node
 from openmeter_collector.component.output import Output
 from openmeter_collector.component.processor import AsyncProcessor, Processor
@@ -28,6 +30,7 @@ from openmeter_collector.errors import (
     EndOfInput,
     Overloaded,
     Paused,
+    ProcessingError,
     Rejected,
     Retryable,
     StorageError,
@@ -41,6 +44,8 @@ from openmeter_collector.message import (
     Metadata,
     Settle,
     Value,
+    as_failure,
+    by_index,
 )
 from openmeter_collector.message.settlement import derived, entering
 from openmeter_collector.spec.client_tls import ClientTls
@@ -82,6 +87,7 @@ from openmeter_collector.spec.http_answers import raise_for_answer, retry_after
 from openmeter_collector.spec.http_auth import Authorizer, Jwt, OAuth, OAuth2
 from openmeter_collector.spec.http_auth import BasicAuth as HttpBasicAuth
 from openmeter_collector.spec.metadata_filter import MetadataFilter
+from openmeter_collector.telemetry.counters import MetricStore
 from openmeter_collector.values.units import ByteSize, Duration
 
 __all__ = [
@@ -113,6 +119,7 @@ __all__ = [
     "EndOfInput",
     "Env",
     "Example",
+    "Handover",
     "HttpBasicAuth",
     "HttpClient",
     "HttpResponse",
@@ -128,6 +135,8 @@ __all__ = [
     "Message",
     "Metadata",
     "MetadataFilter",
+    "MetricStore",
+    "MetricsExporter",
     "MetricsNode",
     "Node",
     "OAuth",
@@ -136,7 +145,9 @@ __all__ = [
     "OutputNode",
     "OutputRef",
     "Overloaded",
+    "Page",
     "Paused",
+    "ProcessingError",
     "Processor",
     "ProcessorNode",
     "ProcessorRef",
@@ -155,7 +166,9 @@ __all__ = [
     "Undeliverable",
     "Url",
     "Value",
+    "as_failure",
     "buffer",
+    "by_index",
     "cache",
     "derived",
     "entering",

@@ -91,6 +91,20 @@ class BatchFailed(CollectorError):
         super().__init__(f"{len(self.errors)} messages failed; the first: {first}")
 
 
+class ProcessingError(CollectorError):
+    """Why a processor flagged a message. Carried by the message (`Message.error`), never raised.
+
+    Attributes:
+        name: the processor's type, such as `json_schema`.
+        label: its label, empty when it has none.
+        path: where it stands in the config.
+    """
+
+    def __init__(self, text: str, name: str = "", label: str = "", path: str = "") -> None:
+        self.name, self.label, self.path = name, label, path
+        super().__init__(text)
+
+
 class Final(CollectorError):
     """A verdict that asks for no repetition, because what it carries is kept somewhere else."""
 

@@ -49,6 +49,7 @@ class Series:
     durability: str = "durable"
     rounds: int = 0
     before_ready: int = 0
+    delivered_in_lives: int = 0
     wrong: list[str] = field(default_factory=list)
 
     def __post_init__(self):
@@ -101,6 +102,7 @@ class Series:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             start_new_session=True,
+            env={k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"},
         )
         return process, port
 
@@ -122,7 +124,10 @@ class Series:
                     lambda: listening(port) or process.poll() is not None, what="a listening port"
                 )
                 workers = self.senders.run(port, ended)
-                time.sleep(self.chance.random() ** 2 * 0.35)
+                # Half of the lives are too short to deliver, the other half are killed while
+                # they do: that is where an event may be delivered and not yet forgotten.
+                time.sleep(self.chance.random() * self.chance.choice((0.1, 0.9)))
+            self.delivered_in_lives = len(self.sink.got)
         finally:
             os.kill(process.pid, signal.SIGKILL)
             ended.set()

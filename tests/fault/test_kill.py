@@ -15,7 +15,7 @@ def describe(series):
     return (
         f"{series.rounds} rounds ({series.before_ready} before it listened), "
         f"{len(senders.issued)} issued, {len(senders.acked)} acknowledged, "
-        f"{len(sink.got)} delivered, "
+        f"{len(sink.got)} delivered ({series.delivered_in_lives} of them by lives that were killed), "
         f"{sum(len(copies) - 1 for copies in sink.got.values())} repeated"
     )
 
@@ -32,3 +32,4 @@ def test_whatever_moment_the_process_is_killed_nothing_acknowledged_is_lost(caps
     for series, wrong in results:
         assert not wrong, f"seed {series.seed}: {wrong}"
         assert len(series.senders.acked) > series.rounds
+        assert series.delivered_in_lives

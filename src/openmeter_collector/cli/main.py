@@ -9,6 +9,7 @@ from typing import Final
 import click
 
 from openmeter_collector import __version__
+from openmeter_collector.cli.options import moved_behind
 from openmeter_collector.errors import CollectorError, ConfigError
 
 COMMANDS: Final = {
@@ -45,10 +46,22 @@ class _Commands(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        # `openmeter-collector -c FILE` has always meant `run -c FILE`.
+        # `openmeter-collector -c FILE` has always meant `run -c FILE`, and options of `run` may
+        # stand before another command.
         if args and args[0].startswith("-") and args[0] not in {"-h", "--help"}:
-            args = ["run", *args]
+            args = moved_behind(args, lambda name: self._options(ctx, name))
         return super().resolve_command(ctx, args)
+
+    def _options(self, ctx: click.Context, name: str) -> dict[str, bool] | None:
+        command = self.get_command(ctx, name)
+        if command is None:
+            return None
+        return {
+            text: not one.is_flag
+            for one in command.params
+            if isinstance(one, click.Option)
+            for text in one.opts
+        }
 
 
 @click.command(

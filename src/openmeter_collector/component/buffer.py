@@ -27,6 +27,8 @@ class BufferStatus:
     """Bytes left where it is kept, None when that has no meaning."""
     failure: str | None
     """Why nothing can be written at the moment, None when all is well."""
+    durable: bool = True
+    """What it holds is still there after the process has ended."""
 
 
 @dataclass(slots=True, eq=False)

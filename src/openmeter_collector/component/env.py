@@ -13,7 +13,8 @@ from typing import Any, Protocol
 
 from openmeter_collector.component.buffer import Buffer
 from openmeter_collector.component.cache import Cache
-from openmeter_collector.component.input import Input
+from openmeter_collector.component.inproc import Handover
+from openmeter_collector.component.input import Input, Intake
 from openmeter_collector.component.node import Node
 from openmeter_collector.component.output import Output
 from openmeter_collector.component.rate_limit import RateLimit
@@ -177,6 +178,27 @@ class Env(Protocol):
 
     def rate_limit(self, label: str) -> RateLimit:
         """A rate limit resource."""
+
+    def input_resource(self, label: str) -> AbstractAsyncContextManager[Input]:
+        """An input resource, opened for whoever asks: each use reads on its own."""
+
+    def output_resource(self, label: str) -> Output:
+        """An output resource, one for all uses. Ask when writing, not when opening: resources may
+        refer to each other.
+        """
+
+    def processor_resource(self, label: str) -> Chain:
+        """A processor resource, one for all uses. Ask when processing, as above."""
+
+    # Between components
+
+    def handover(self, name: str) -> Handover:
+        """What `inproc` outputs and inputs of this name meet at, across pipelines of the process."""
+
+    def batched(self, policy: object, intake: Intake) -> AbstractAsyncContextManager[Intake]:
+        """An intake that collects deliveries into batches by a `BatchPolicy` before it hands them
+        over. Leaving the block hands over what was collected.
+        """
 
 
 class Chain(Protocol):

@@ -7,20 +7,51 @@ from typing import Final
 INDEX: Final = {
     "input": {
         "cloudevents": "openmeter_collector.components.inputs.cloudevents:CloudEvents",
+        "generate": "openmeter_collector.components.inputs.generate:Generate",
         "http_server": "openmeter_collector.components.inputs.http_server:HttpServer",
+        "inproc": "openmeter_collector.components.inputs.inproc:InprocInput",
     },
     "buffer": {
+        "memory": "openmeter_collector.components.buffers.memory:Memory",
         "none": "openmeter_collector.components.buffers.none:NoBuffer",
         "sqlite": "openmeter_collector.components.buffers.sqlite:Sqlite",
     },
     "output": {
+        "broker": "openmeter_collector.components.outputs.broker:Broker",
         "drop": "openmeter_collector.components.outputs.drop:Drop",
+        "drop_on": "openmeter_collector.components.outputs.drop_on:DropOn",
         "http_client": "openmeter_collector.components.outputs.http_client:HttpClientOutput",
+        "inproc": "openmeter_collector.components.outputs.inproc:InprocOutput",
         "openmeter": "openmeter_collector.components.outputs.openmeter:OpenMeter",
         "reject": "openmeter_collector.components.outputs.reject:Reject",
         "stdout": "openmeter_collector.components.outputs.stdout:Stdout",
+        "switch": "openmeter_collector.components.outputs.switch:Switch",
+    },
+    "processor": {
+        "archive": "openmeter_collector.components.processors.archive:Archive",
+        "bloblang": "openmeter_collector.components.processors.bloblang:Bloblang",
+        "catch": "openmeter_collector.components.processors.catch:Catch",
+        "json_schema": "openmeter_collector.components.processors.json_schema:JsonSchema",
+        "log": "openmeter_collector.components.processors.log:Log",
+        "mapping": "openmeter_collector.components.processors.mapping:Mapping",
+        "metric": "openmeter_collector.components.processors.metric:Metric",
+        "mutation": "openmeter_collector.components.processors.mutation:Mutation",
+        "noop": "openmeter_collector.components.processors.noop:Noop",
+        "split": "openmeter_collector.components.processors.split:Split",
+        "switch": "openmeter_collector.components.processors.switch:Switch",
+        "sync_response": "openmeter_collector.components.processors.sync_response:SyncResponse",
+        "unarchive": "openmeter_collector.components.processors.unarchive:Unarchive",
     },
     "rate_limit": {
         "local": "openmeter_collector.components.rate_limits.local:Local",
+    },
+    "metrics": {
+        "json_api": "openmeter_collector.components.metrics.json_api:JsonApi",
+        "logger": "openmeter_collector.components.metrics.logger:LoggerMetrics",
+        "none": "openmeter_collector.components.metrics.none:NoMetrics",
+        "prometheus": "openmeter_collector.components.metrics.prometheus:Prometheus",
+    },
+    "tracer": {
+        "none": "openmeter_collector.components.tracers.none:NoTracer",
     },
 }

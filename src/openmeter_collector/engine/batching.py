@@ -25,13 +25,14 @@ class Policy:
         count: messages at most; 0 for no bound.
         byte_size: content bytes at most (a single larger message goes alone); 0 for no bound.
         period: seconds the oldest message may wait for the batch to fill; 0 for none.
-        check: whether a message completes the batch it is in; None for never.
+        check: whether the message at an index of its batch completes the batch it gets into; None
+            for never.
     """
 
     count: int = 0
     byte_size: int = 0
     period: float = 0.0
-    check: Callable[[Batch], bool] | None = None
+    check: Callable[[Batch, int], bool] | None = None
 
 
 class Batcher:
@@ -54,6 +55,9 @@ class Batcher:
         self._parts: deque[tuple[float, Carver]] = deque()
         self._held = 0
         self._held_bytes = 0
+        self._added = 0
+        self._ends: deque[int] = deque()
+        """Messages after which a batch ends because `check` said so, counted from the first one."""
         self._takers: deque[asyncio.Future[None]] = deque()
         self._timer: asyncio.TimerHandle | None = None
         self._room = asyncio.Event()
@@ -65,12 +69,21 @@ class Batcher:
         """Messages that wait for a taker."""
         return self._held
 
+    @property
+    def has_room(self) -> bool:
+        """Fewer messages are held than there may be."""
+        return self._room.is_set()
+
     def add(self, delivery: Delivery) -> None:
         """Put in. A delivery without messages is settled at once."""
         if not delivery.batch:
             delivery.settle(None)
             return
         self._parts.append((self._monotonic(), Carver(delivery)))
+        if (check := self._policy.check) is not None:
+            ends = [at for at in range(len(delivery.batch)) if check(delivery.batch, at)]
+            self._ends += [self._added + at + 1 for at in ends]
+        self._added += len(delivery.batch)
         self._held += len(delivery.batch)
         if self._policy.byte_size:
             self._held_bytes += _size(delivery.batch)
@@ -124,9 +137,7 @@ class Batcher:
             return "count"
         if policy.byte_size and self._held_bytes >= policy.byte_size:
             return "size"
-        if policy.check is not None and policy.check(
-            [m for _, c in self._parts for m in c.upcoming()]
-        ):
+        if self._ends:
             return "check"
         waited = self._monotonic() - self._parts[0][0]
         if self._closed or waited >= policy.period:
@@ -151,6 +162,8 @@ class Batcher:
         self._created(reason)
         taken: list[Delivery] = []
         room = self._policy.count or self._held
+        if self._ends:
+            room = min(room, self._ends[0] - (self._added - self._held))
         room_bytes = self._policy.byte_size
         while self._parts and room > 0:
             _, carver = self._parts[0]
@@ -171,6 +184,8 @@ class Batcher:
                 self._parts.popleft()
             if self._policy.byte_size and room_bytes <= 0:
                 break
+        while self._ends and self._ends[0] <= self._added - self._held:
+            self._ends.popleft()
         if self._held < self._capacity:
             self._room.set()
         if self._parts:

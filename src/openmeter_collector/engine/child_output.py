@@ -8,27 +8,47 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 
 from openmeter_collector.component.env import Chain, Env
 from openmeter_collector.component.output import Output
 from openmeter_collector.engine.batching import Batcher, Policy
 from openmeter_collector.engine.chain import through
-from openmeter_collector.errors import EndOfInput
-from openmeter_collector.message import Batch, Delivery
+from openmeter_collector.errors import CollectorError, EndOfInput, Rejected
+from openmeter_collector.message import Batch, Delivery, as_failure, by_index
+from openmeter_collector.spec.fields import BatchPolicy, MappingText
+from openmeter_collector.telemetry.logs import Log
 
 
-def policy_of(config: object) -> Policy:
+def policy_of(config: object, log: Log | None = None) -> Policy:
     """The batching policy in an output's config; one that never waits when it has none."""
     batching = getattr(config, "batching", None)
-    if batching is None:
-        return Policy()
+    return Policy() if batching is None else policy_from(batching, log)
+
+
+def policy_from(batching: BatchPolicy, log: Log | None = None) -> Policy:
+    """What a policy in a config says."""
     return Policy(
         count=int(batching.count),
         byte_size=int(batching.byte_size),
         period=float(batching.period or 0.0),
+        check=None if batching.check is None else _checker(batching.check, log),
     )
+
+
+def _checker(check: MappingText, log: Log | None) -> Callable[[Batch, int], bool]:
+    def ends(batch: Batch, index: int) -> bool:
+        try:
+            return bool(check.program.check(batch, index))
+        except CollectorError as error:
+            # A message that cannot be asked ends no batch.
+            if log is not None:
+                log.debug("batching: check failed", error=str(error))
+            return False
+
+    return ends
 
 
 class ChildOutput:
@@ -38,14 +58,15 @@ class ChildOutput:
         self._chain = chain
         self._output = output
         self._batch_chain = batch_chain
-        self._policy = policy_of(env.node.config)
+        self._policy = policy_of(env.node.config, env.log)
         metrics = env.metrics
         self._sent = metrics.counter("output_sent", "Messages delivered.")
         self._batch_sent = metrics.counter("output_batch_sent", "Batches delivered.")
         self._errors = metrics.counter("output_error", "Failed attempts to write.")
         self._latency = metrics.timer("output_latency_ns", "Time for one write.")
         self._batcher: Batcher | None = None
-        if self._policy.count > 1 or self._policy.byte_size or self._policy.period:
+        policy = self._policy
+        if policy.count > 1 or policy.byte_size or policy.period or policy.check:
             self._batcher = Batcher(
                 self._policy,
                 env.monotonic,
@@ -87,7 +108,7 @@ class ChildOutput:
             else:
                 await self._batcher.room()
                 self._batcher.add(delivery)
-        failure = await done
+        failure = as_failure(by_index(await done, len(batch)), len(batch))
         if failure is not None:
             raise failure
 
@@ -100,7 +121,33 @@ class ChildOutput:
             await self._write_now(delivery)
 
     async def _write_now(self, delivery: Delivery) -> None:
-        for one in await through(self._batch_chain, delivery):
+        """Write a batch; one that is refused is halved, before its processors made one of many,
+        until what is refused is alone. The neighbours of a bad message are delivered.
+        """
+        batch = delivery.batch
+        verdicts: dict[int, Exception] = {}
+        pieces: deque[Sequence[int]] = deque([range(len(batch))])
+        while pieces:
+            indexes = pieces.popleft()
+            whole = len(indexes) == len(batch)
+            tried = batch if whole else [batch[index] for index in indexes]
+            failure = await self._attempt(tried)
+            together: dict[int, list[int]] = {}
+            for at, error in by_index(failure, len(indexes)).items():
+                verdicts[indexes[at]] = error
+                if isinstance(error, Rejected):
+                    together.setdefault(id(error), []).append(indexes[at])
+            for refused in together.values():
+                if len(refused) > 1:
+                    for index in refused:
+                        del verdicts[index]
+                    middle = len(refused) // 2
+                    pieces.extend((refused[:middle], refused[middle:]))
+        delivery.settle(as_failure(verdicts, len(batch)))
+
+    async def _attempt(self, batch: Batch) -> Exception | None:
+        outcome: list[Exception | None] = []
+        for one in await through(self._batch_chain, Delivery(batch, outcome.append)):
             began = time.perf_counter_ns()
             try:
                 await self._output.write(one.batch)
@@ -112,3 +159,4 @@ class ChildOutput:
             self._sent.add(len(one.batch))
             self._batch_sent.add()
             one.settle(None)
+        return outcome[0]

@@ -14,14 +14,19 @@ from pathlib import Path
 from openmeter_collector.component.buffer import Buffer
 from openmeter_collector.component.cache import Cache
 from openmeter_collector.component.env import AsgiApp, Chain, HttpClient, Listener, ListenOptions
-from openmeter_collector.component.input import Input, Puller
+from openmeter_collector.component.inproc import Handover, Handovers
+from openmeter_collector.component.input import Input, Intake
 from openmeter_collector.component.node import Node
 from openmeter_collector.component.output import Output
 from openmeter_collector.component.rate_limit import RateLimit
+from openmeter_collector.config.model import Config
+from openmeter_collector.config.model import Resources as ResourceFile
 from openmeter_collector.engine.chain import ProcessorChain, Step
-from openmeter_collector.engine.child_output import ChildOutput
+from openmeter_collector.engine.child_input import ChildInput, batched
+from openmeter_collector.engine.child_output import ChildOutput, policy_from
 from openmeter_collector.engine.http_client import open_http_client
-from openmeter_collector.engine.input_loop import PullInput
+from openmeter_collector.engine.lives import ChildLife
+from openmeter_collector.spec.fields import BatchPolicy
 from openmeter_collector.telemetry.counters import Metrics, MetricStore
 from openmeter_collector.telemetry.logs import Log
 
@@ -40,6 +45,8 @@ class Surroundings:
     data_dir: Path = field(default_factory=Path.cwd)
     labels: Mapping[str, str] = field(default_factory=dict)
     """Labels on every metric of this pipeline; `stream` in streams mode."""
+    handovers: Handovers = field(default_factory=Handovers)
+    """Where `inproc` meets; give pipelines that are to reach each other the same one."""
     now: Callable[[], float] = time.time
     monotonic: Callable[[], float] = time.monotonic
     sleep: Callable[[float], AbstractAsyncContextManager[None] | object] = asyncio.sleep
@@ -52,6 +59,9 @@ class Resources:
     def __init__(self) -> None:
         self.caches: dict[str, Cache] = {}
         self.rate_limits: dict[str, RateLimit] = {}
+        self.inputs: dict[str, Node] = {}
+        self.processors: dict[str, Chain] = {}
+        self.outputs: dict[str, Output] = {}
 
 
 class ComponentEnv:
@@ -120,6 +130,18 @@ class ComponentEnv:
     def rate_limit(self, label: str) -> RateLimit:
         return self._resources.rate_limits[label]
 
+    def input_resource(self, label: str) -> AbstractAsyncContextManager[Input]:
+        return self.input(self._resources.inputs[label])
+
+    def output_resource(self, label: str) -> Output:
+        return self._resources.outputs[label]
+
+    def processor_resource(self, label: str) -> Chain:
+        return self._resources.processors[label]
+
+    def handover(self, name: str) -> Handover:
+        return self._surroundings.handovers.named(name)
+
     # ---- children --------------------------------------------------------------------------
 
     def at(self, node: Node) -> ComponentEnv:
@@ -129,16 +151,28 @@ class ComponentEnv:
     @asynccontextmanager
     async def input(self, node: Node) -> AsyncIterator[Input]:
         env = self.at(node)
-        async with node.config.open(env) as opened:
-            yield PullInput(env, opened) if isinstance(opened, Puller) else opened
+        async with env.processors(node.processors) as chain:
+            yield ChildInput(env, chain)
+
+    @asynccontextmanager
+    async def batched(self, policy: object, intake: Intake) -> AsyncIterator[Intake]:
+        assert isinstance(policy, BatchPolicy)
+        if policy.is_noop and not policy.count and not policy.processors:
+            yield intake
+            return
+        async with (
+            self.processors(policy.processors) as chain,
+            batched(self, policy_from(policy, self._log), chain, intake) as collecting,
+        ):
+            yield collecting
 
     @asynccontextmanager
     async def output(self, node: Node) -> AsyncIterator[Output]:
         env = self.at(node)
         async with (
             env.processors(node.processors) as chain,
-            node.config.open(env) as opened,
-            ChildOutput.running(env, chain, opened) as child,
+            _life(env) as life,
+            ChildOutput.running(env, chain, life) as child,
         ):
             yield child
 
@@ -157,3 +191,40 @@ class ComponentEnv:
                     Step(await stack.enter_async_context(node.config.open(env)), env.metrics)
                 )
             yield ProcessorChain(steps)
+
+
+@asynccontextmanager
+async def _life(env: ComponentEnv) -> AsyncIterator[ChildLife]:
+    """A child output, opened again on its own when its connection is lost."""
+    life = ChildLife(env)
+    await life.start()
+    try:
+        yield life
+    finally:
+        await life.close()
+
+
+async def open_resources(
+    config: Config | ResourceFile, surroundings: Surroundings, stack: AsyncExitStack
+) -> Resources:
+    """Open all resources of a config, to be closed with `stack`.
+
+    Raises:
+        ConfigError: one cannot be opened as it is configured.
+    """
+    made = Resources()
+
+    def env(node: Node) -> ComponentEnv:
+        return ComponentEnv(surroundings, made, node)
+
+    enter = stack.enter_async_context
+    for node in config.rate_limit_resources:
+        made.rate_limits[node.label] = await enter(node.config.open(env(node)))
+    for node in config.cache_resources:
+        made.caches[node.label] = await enter(node.config.open(env(node)))
+    made.inputs = {node.label: node for node in config.input_resources}
+    for node in config.processor_resources:
+        made.processors[node.label] = await enter(env(node).processors([node]))
+    for node in config.output_resources:
+        made.outputs[node.label] = await enter(env(node).output(node))
+    return made

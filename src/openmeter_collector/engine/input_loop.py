@@ -9,8 +9,8 @@ from openmeter_collector.component.buffer import Buffer
 from openmeter_collector.component.env import Chain, Env
 from openmeter_collector.component.input import Intake, Puller
 from openmeter_collector.engine.retry import BackOff
-from openmeter_collector.errors import EndOfInput, Overloaded
-from openmeter_collector.message import Delivery
+from openmeter_collector.errors import BatchFailed, EndOfInput, Overloaded
+from openmeter_collector.message import Delivery, by_index
 from openmeter_collector.message.settlement import derived, entering, merge
 
 _REPLAY = BackOff(initial=0.1, longest=10.0)
@@ -40,7 +40,7 @@ class BufferIntake:
         self._received.add(len(delivery.batch))
         if not self._chain.empty:
             results = await self._chain.run(entering(delivery.batch))
-            delivery = _one(delivery, derived(delivery, results))
+            delivery = as_one(delivery, derived(delivery, results))
         while True:
             await self._buffer.wait_for_room()
             try:
@@ -59,10 +59,10 @@ class BufferIntake:
     def _write(self, delivery: Delivery, results: list[list[object]] | object) -> None:
         made = derived(delivery, results)  # type: ignore[arg-type]
         if made or delivery.checkpoint is not None:
-            self._buffer.write(_one(delivery, made))
+            self._buffer.write(as_one(delivery, made))
 
 
-def _one(delivery: Delivery, made: list[Delivery]) -> Delivery:
+def as_one(delivery: Delivery, made: list[Delivery]) -> Delivery:
     """What processors made of one delivery, as one write, so that its checkpoint is in the same
     transaction as all of its events (and is written even when a rule dropped them all).
     """
@@ -75,21 +75,34 @@ def _one(delivery: Delivery, made: list[Delivery]) -> Delivery:
 
 
 class PullInput:
-    """Makes an `Input` of a `Puller`: reads at our pace, repeats what was not delivered."""
+    """Makes an `Input` of a `Puller`: reads at our pace, repeats what was not delivered.
+
+    The end of the source is not the end of the input: what was read is repeated until it is settled.
+    """
 
     def __init__(self, env: Env, puller: Puller) -> None:
         self._env = env
         self._puller = puller
+        self._under_way = 0
+        self._settled = asyncio.Event()
+        self._running = True
 
     async def run(self, intake: Intake) -> None:
         """See `Input.run`."""
-        async with asyncio.TaskGroup() as tasks:
-            while True:
-                try:
-                    delivery = await self._puller.read()
-                except EndOfInput:
-                    return
-                await intake.put(self._repeating(delivery, intake, tasks.create_task, attempt=1))
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                while True:
+                    try:
+                        delivery = await self._puller.read()
+                    except EndOfInput:
+                        break
+                    self._under_way += 1
+                    await intake.put(self._repeating(delivery, intake, tasks.create_task, 1))
+                while self._under_way:
+                    self._settled.clear()
+                    await self._settled.wait()
+        finally:
+            self._running = False
 
     def _repeating(
         self,
@@ -101,10 +114,12 @@ class PullInput:
         """A source that is read cannot be told to come again; so we hold on to what failed."""
 
         def settle(failure: Exception | None) -> None:
-            if failure is None:
-                delivery.settle(None)
-            else:
-                start(self._repeat(delivery, intake, start, attempt))
+            if failure is not None and self._running:
+                start(self._repeat(failed_part(delivery, failure), intake, start, attempt))
+                return
+            delivery.settle(failure)
+            self._under_way -= 1
+            self._settled.set()
 
         return Delivery(delivery.batch, settle, delivery.checkpoint)
 
@@ -117,3 +132,21 @@ class PullInput:
     ) -> None:
         await self._env.sleep(_REPLAY.delay(attempt, self._env.random()))
         await intake.put(self._repeating(delivery, intake, start, attempt + 1))
+
+
+def failed_part(delivery: Delivery, failure: Exception) -> Delivery:
+    """What is left to do of a delivery of which some messages are dealt with."""
+    if not isinstance(failure, BatchFailed) or len(failure.errors) >= len(delivery.batch):
+        return delivery
+    errors = by_index(failure, len(delivery.batch))
+    if len(errors) == len(delivery.batch):
+        return delivery
+    indexes = sorted(errors)
+    whole = delivery
+
+    def settle(again: Exception | None) -> None:
+        verdicts = by_index(again, len(indexes))
+        left = {indexes[at]: error for at, error in verdicts.items()}
+        whole.settle(BatchFailed(left) if left else None)
+
+    return Delivery([whole.batch[at] for at in indexes], settle, whole.checkpoint)

@@ -95,6 +95,19 @@ class ReopeningOutput:
         await self._stack.aclose()
 
 
+class ChildLife(ReopeningOutput):
+    """An output inside another one, which must not take its parent along when it goes away."""
+
+    def __init__(self, env: Env) -> None:
+        super().__init__(env, Connection(env.node.label, env.node.path))
+
+    async def write(self, batch: Batch) -> None:
+        try:
+            await super().write(batch)
+        except Disconnected as error:
+            raise Retryable(str(error)) from error
+
+
 def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
     error: BaseException = group
     while isinstance(error, BaseExceptionGroup):

@@ -19,7 +19,12 @@ from openmeter_collector.component.buffer import Buffer
 from openmeter_collector.component.node import Node
 from openmeter_collector.config.model import Config
 from openmeter_collector.engine.child_output import policy_of
-from openmeter_collector.engine.environment import ComponentEnv, Resources, Surroundings
+from openmeter_collector.engine.environment import (
+    ComponentEnv,
+    Resources,
+    Surroundings,
+    open_resources,
+)
 from openmeter_collector.engine.input_loop import BufferIntake
 from openmeter_collector.engine.lives import ReopeningOutput, keep_input_running
 from openmeter_collector.engine.output_loop import OutputLoop, OutputOptions
@@ -44,13 +49,21 @@ class Ended:
     left_bytes: int
     dead_letters: int
     timed_out: bool
+    kept: bool = True
+    """What is left is still there at the next start."""
 
 
 class Pipeline:
     """A configuration, ready to run once. A value: several can run in one process."""
 
-    def __init__(self, config: Config, surroundings: Surroundings) -> None:
-        """Take a decoded config with `input`, `buffer` and `output` filled in."""
+    def __init__(
+        self, config: Config, surroundings: Surroundings, resources: Resources | None = None
+    ) -> None:
+        """Take a decoded config with `input`, `buffer` and `output` filled in.
+
+        Args:
+            resources: opened ones that pipelines share; without them the config's own are opened.
+        """
         assert config.input is not None
         assert config.buffer is not None
         assert config.output is not None
@@ -59,7 +72,8 @@ class Pipeline:
         self._buffer: Node = config.buffer
         self._output: Node = config.output
         self._surroundings = surroundings
-        self._resources = Resources()
+        self._resources = Resources() if resources is None else resources
+        self._shared = resources is not None
         self.status = PipelineStatus(
             input=Connection(self._input.label, self._input.path),
             output=Connection(self._output.label, self._output.path),
@@ -73,22 +87,13 @@ class Pipeline:
             StorageError: the buffer cannot be opened.
         """
         async with AsyncExitStack() as stack:
-            await self._open_resources(stack)
+            if not self._shared:
+                self._resources = await open_resources(self._config, self._surroundings, stack)
             loop = await self._open_delivery(stack)
             return await self._run(control, stack, *loop)
 
     def _env(self, node: Node) -> ComponentEnv:
         return ComponentEnv(self._surroundings, self._resources, node)
-
-    async def _open_resources(self, stack: AsyncExitStack) -> None:
-        for node in self._config.rate_limit_resources:
-            self._resources.rate_limits[node.label] = await stack.enter_async_context(
-                node.config.open(self._env(node))
-            )
-        for node in self._config.cache_resources:
-            self._resources.caches[node.label] = await stack.enter_async_context(
-                node.config.open(self._env(node))
-            )
 
     async def _open_delivery(self, stack: AsyncExitStack) -> tuple[Buffer, OutputLoop]:
         output_env = self._env(self._output)
@@ -105,7 +110,7 @@ class Pipeline:
             output_env.processors(batching.processors if batching is not None else ())
         )
         options = OutputOptions(
-            policy=policy_of(config),
+            policy=policy_of(config, output_env.log),
             max_in_flight=max(1, int(getattr(config, "max_in_flight", 64))),
             repeat=self._buffer.name != "none",
             name=self._output.display(),
@@ -144,6 +149,7 @@ class Pipeline:
             left_bytes=left.size_bytes,
             dead_letters=left.dead_letters,
             timed_out=timed_out,
+            kept=left.durable,
         )
 
     async def _drain(self, delivering: asyncio.Task[None], stopping: asyncio.Task[object]) -> bool:

@@ -1,6 +1,6 @@
 """Messages and the deliveries that carry them and their acknowledgement."""
 
-from openmeter_collector.message.delivery import Checkpoint, Delivery, Settle, by_index
+from openmeter_collector.message.delivery import Checkpoint, Delivery, Settle, as_failure, by_index
 from openmeter_collector.message.message import NO_METADATA, Batch, Message, Metadata, Value
 
 __all__ = [
@@ -12,5 +12,6 @@ __all__ = [
     "Metadata",
     "Settle",
     "Value",
+    "as_failure",
     "by_index",
 ]

@@ -65,3 +65,15 @@ def by_index(failure: Exception | None, count: int) -> Mapping[int, Exception]:
             return failure.errors
         failure = next(iter(failure.errors.values()))
     return dict.fromkeys(range(count), failure)
+
+
+def as_failure(errors: Mapping[int, Exception], count: int) -> Exception | None:
+    """Verdicts on single messages of a batch as one failure: the error itself where it is the same
+    one for all, so that what speaks of the peer (`Paused`, `Overloaded`) is heard as that.
+    """
+    if not errors:
+        return None
+    first = next(iter(errors.values()))
+    if len(errors) == count and all(error is first for error in errors.values()):
+        return first
+    return BatchFailed(errors)

@@ -16,6 +16,7 @@ import orjson
 
 from openmeter_collector import __version__
 from openmeter_collector.component.env import AsgiApp, AsgiReceive, AsgiSend, Scope
+from openmeter_collector.component.metrics import MetricsExporter
 from openmeter_collector.engine.status import Connection, PipelineStatus
 from openmeter_collector.telemetry.counters import MetricStore
 
@@ -38,7 +39,8 @@ class Service:
     metrics: MetricStore
     pipelines: Mapping[str, PipelineStatus] = field(default_factory=dict)
     root_path: str = "/benthos"
-    process_metrics: Callable[[], bytes] = bytes
+    exporter: MetricsExporter | None = None
+    """What the config says about metrics; without it they are shown as they are kept."""
     _mounted: list[_Mounted] = field(default_factory=list)
 
     async def __call__(self, scope: Scope, receive: AsgiReceive, send: AsgiSend) -> None:
@@ -97,8 +99,13 @@ class Service:
         return _json(200 if ready else 503, body)
 
     def exposition(self) -> Answer:
-        """All metrics, Prometheus text format."""
-        return 200, _PROMETHEUS, self.metrics.exposition() + self.process_metrics()
+        """All metrics, as the config says; 404 when it says nobody is shown them."""
+        if self.exporter is None:
+            return 200, _PROMETHEUS, self.metrics.exposition()
+        page = self.exporter.page()
+        if page is None:
+            return 404, "text/plain; charset=utf-8", b"404 page not found\n"
+        return 200, page.content_type, page.body
 
 
 _ENDPOINTS: dict[str, tuple[str, Callable[[Service], Answer]]] = {
@@ -106,8 +113,8 @@ _ENDPOINTS: dict[str, tuple[str, Callable[[Service], Answer]]] = {
     "/ready": ("200 when the pipeline can take events, else 503 with the reasons.", Service.ready),
     "/version": ("The version of the collector.", Service.version),
     "/endpoints": ("This list.", Service.endpoints),
-    "/metrics": ("Metrics in Prometheus text format.", Service.exposition),
-    "/stats": ("Metrics in Prometheus text format.", Service.exposition),
+    "/metrics": ("Metrics, in the format of the metrics component.", Service.exposition),
+    "/stats": ("Metrics, in the format of the metrics component.", Service.exposition),
 }
 
 

@@ -200,6 +200,8 @@ def _salvage(path: Path, target: apsw.Connection, report: SetAside) -> None:
     """Copy every row that can be read, and every frame whose checksum holds."""
     try:
         source = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)
+        # Without this SQLite reads nothing at all of a file that is shorter than it says.
+        source.execute("PRAGMA writable_schema = ON")
     except apsw.Error:
         return
     try:

@@ -12,9 +12,9 @@ touched from the event loop's thread, except `Gauge` functions, which read.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
-_QUANTILES = (0.5, 0.9, 0.99)
+QUANTILES = (0.5, 0.9, 0.99)
 _WINDOW = 512
 
 
@@ -50,17 +50,19 @@ class Gauge:
 
 
 class Timer:
-    """Observations with count, sum and quantiles over the last few hundred.
+    """Observations in nanoseconds with count, sum and quantiles over the last few hundred; with
+    buckets of seconds as well when a histogram is wanted.
 
     The quantiles of a summary are a view of the recent past, not of the whole life; a ring of the
     last 512 observations gives that at the price of one list store per observation.
     """
 
-    __slots__ = ("_next", "_ring", "count", "total")
+    __slots__ = ("_next", "_ring", "buckets", "count", "total")
 
-    def __init__(self) -> None:
+    def __init__(self, bounds: tuple[float, ...] | None = None) -> None:
         self.count = 0
         self.total = 0.0
+        self.buckets = None if bounds is None else Histogram(bounds)
         self._ring: list[float] = []
         self._next = 0
 
@@ -68,19 +70,21 @@ class Timer:
         """Note one observation, in the unit its name states (`_ns`: nanoseconds)."""
         self.count += 1
         self.total += value
+        if self.buckets is not None:
+            self.buckets.observe(value / 1e9)
         if len(self._ring) < _WINDOW:
             self._ring.append(value)
         else:
             self._ring[self._next] = value
             self._next = (self._next + 1) % _WINDOW
 
-    def quantiles(self) -> list[tuple[float, float]]:
+    def quantiles(self, wanted: Iterable[float] = QUANTILES) -> list[tuple[float, float]]:
         """Quantile and its value, over the recent past; empty before the first observation."""
         if not self._ring:
             return []
         ordered = sorted(self._ring)
         last = len(ordered) - 1
-        return [(q, ordered[min(last, int(q * len(ordered)))]) for q in _QUANTILES]
+        return [(q, ordered[min(last, int(q * len(ordered)))]) for q in wanted]
 
 
 class Histogram:
@@ -100,6 +104,7 @@ class Histogram:
 
 
 Child = Counter | Gauge | Timer | Histogram
+Rewrite = Callable[[str, Mapping[str, str]], tuple[str, Mapping[str, str]] | None]
 _KIND = {Counter: "counter", Gauge: "gauge", Timer: "summary", Histogram: "histogram"}
 
 
@@ -113,10 +118,21 @@ class _Family:
 
 
 class MetricStore:
-    """All metrics of one process, a value that is passed around; there is no global one."""
+    """All metrics of one process, a value that is passed around; there is no global one.
+
+    Attributes:
+        rewrite: told name and labels of each metric when it is first used; says what they shall be,
+            or None to leave the metric out. Set it, and the two below, before metrics are used.
+        timer_bounds: timers are histograms with these bounds, in seconds; None for summaries.
+        quantiles: those that summaries show.
+    """
 
     def __init__(self) -> None:
         self._families: dict[str, _Family] = {}
+        self._rewritten: dict[tuple[str, tuple[tuple[str, str], ...]], Child] = {}
+        self.rewrite: Rewrite | None = None
+        self.timer_bounds: tuple[float, ...] | None = None
+        self.quantiles: tuple[float, ...] = QUANTILES
 
     def scope(self, **labels: str) -> Metrics:
         """Handles that carry `labels` on everything."""
@@ -135,6 +151,40 @@ class MetricStore:
         Raises:
             ValueError: the name is in use for another kind of metric.
         """
+        if self.rewrite is not None:
+            return self._child_rewritten(self.rewrite, kind, name, doc, labels, make)
+        return self._child(kind, name, doc, labels, make)
+
+    def _child_rewritten(
+        self,
+        rewrite: Rewrite,
+        kind: type[Child],
+        name: str,
+        doc: str,
+        labels: Mapping[str, str],
+        make: Callable[[], Child],
+    ) -> Child:
+        key = name, tuple(sorted(labels.items()))
+        found = self._rewritten.get(key)
+        if found is None:
+            renamed = rewrite(name, labels)
+            # What is left out still counts for whoever holds the handle; nobody sees it.
+            found = (
+                make() if renamed is None else self._child(kind, renamed[0], doc, renamed[1], make)
+            )
+            self._rewritten[key] = found
+        if _KIND[type(found)] != _KIND[kind]:
+            raise ValueError(f"metric {name} is a {_KIND[type(found)]}, not a {_KIND[kind]}")
+        return found
+
+    def _child(
+        self,
+        kind: type[Child],
+        name: str,
+        doc: str,
+        labels: Mapping[str, str],
+        make: Callable[[], Child],
+    ) -> Child:
         family = self._families.setdefault(name, _Family(kind, doc))
         if family.kind is not kind:
             raise ValueError(f"metric {name} is a {_KIND[family.kind]}, not a {_KIND[kind]}")
@@ -143,6 +193,10 @@ class MetricStore:
         if found is None:
             found = family.children[key] = make()
         return found
+
+    def make_timer(self) -> Timer:
+        """A timer as this store keeps them."""
+        return Timer(self.timer_bounds)
 
     def total(self, name: str) -> float:
         """The sum of all children of a counter or gauge; 0 when there is none."""
@@ -155,7 +209,7 @@ class MetricStore:
         """(family, sample name, labels, value) of everything, in order of first use."""
         for name, family in self._families.items():
             for key, child in family.children.items():
-                yield from _samples(name, dict(key), child)
+                yield from _samples(name, dict(key), child, self.quantiles)
 
     def exposition(self) -> bytes:
         """Prometheus text format 0.0.4."""
@@ -163,9 +217,11 @@ class MetricStore:
         for name, family in self._families.items():
             if family.doc:
                 lines.append(f"# HELP {name} {_escape_help(family.doc)}")
-            lines.append(f"# TYPE {name} {_KIND[family.kind]}")
+            histogram = family.kind is Timer and self.timer_bounds is not None
+            kind = "histogram" if histogram else _KIND[family.kind]
+            lines.append(f"# TYPE {name} {kind}")
             for key, child in family.children.items():
-                for _, sample, labels, value in _samples(name, dict(key), child):
+                for _, sample, labels, value in _samples(name, dict(key), child, self.quantiles):
                     lines.append(f"{sample}{_label_text(labels)} {_value_text(value)}")
         lines.append("")
         return "\n".join(lines).encode()
@@ -185,14 +241,19 @@ class Metrics:
         """Where they are kept."""
         return self._store
 
-    def counter(self, name: str, doc: str = "", **labels: str) -> Counter:
+    def counter(self, name: str, doc: str = "", /, **labels: str) -> Counter:
         """The counter `name` for these labels."""
         made = self._store.child(Counter, name, doc, self._labels | labels, Counter)
         assert isinstance(made, Counter)
         return made
 
     def gauge(
-        self, name: str, doc: str = "", function: Callable[[], float] | None = None, **labels: str
+        self,
+        name: str,
+        doc: str = "",
+        /,
+        function: Callable[[], float] | None = None,
+        **labels: str,
     ) -> Gauge:
         """The gauge `name`; with `function` it is asked at every scrape."""
         made = self._store.child(Gauge, name, doc, self._labels | labels, Gauge)
@@ -201,9 +262,9 @@ class Metrics:
             made.function = function
         return made
 
-    def timer(self, name: str, doc: str = "", **labels: str) -> Timer:
+    def timer(self, name: str, doc: str = "", /, **labels: str) -> Timer:
         """The timer `name`."""
-        made = self._store.child(Timer, name, doc, self._labels | labels, Timer)
+        made = self._store.child(Timer, name, doc, self._labels | labels, self._store.make_timer)
         assert isinstance(made, Timer)
         return made
 
@@ -223,10 +284,12 @@ def _number(child: Child) -> float:
 
 
 def _samples(
-    name: str, labels: dict[str, str], child: Child
+    name: str, labels: dict[str, str], child: Child, quantiles: Iterable[float]
 ) -> Iterator[tuple[str, str, Mapping[str, str], float]]:
+    if isinstance(child, Timer) and child.buckets is not None:
+        child = child.buckets
     if isinstance(child, Timer):
-        for quantile, value in child.quantiles():
+        for quantile, value in child.quantiles(quantiles):
             yield name, name, labels | {"quantile": str(quantile)}, value
         yield name, f"{name}_sum", labels, child.total
         yield name, f"{name}_count", labels, child.count

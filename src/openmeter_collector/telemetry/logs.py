@@ -52,7 +52,7 @@ class Log:
         """A log on standard error."""
         return cls(options or LogOptions(), sys.stderr.write)
 
-    def bind(self, **fields: Any) -> Log:
+    def bind(self, /, **fields: Any) -> Log:
         """The same log with more fields on each line."""
         return Log(self._options, self._write, self._fields | fields)
 
@@ -60,7 +60,7 @@ class Log:
         """Whether lines of this level are written; ask before preparing an expensive one."""
         return LEVELS[level] >= self._threshold
 
-    def log(self, level: str, message: str, **fields: Any) -> None:
+    def log(self, level: str, message: str, /, **fields: Any) -> None:
         """A line at a level that an operator chose; an unknown one counts as info."""
         self._emit(level if level in LEVELS else "info", message, fields)
 
@@ -93,10 +93,15 @@ class Log:
             line[options.timestamp_name] = datetime.now(UTC).isoformat().replace("+00:00", "Z")
         line[options.level_name] = level
         line[options.message_name] = message
-        line |= options.static_fields
-        line |= self._fields
-        line |= fields
+        own = tuple(line)
+        for more in (options.static_fields, self._fields, fields):
+            line |= more if more.keys().isdisjoint(own) else _apart(more, own)
         self._write(_json(line) if options.format == "json" else _logfmt(line))
+
+
+def _apart(fields: Mapping[str, Any], own: tuple[str, ...]) -> Mapping[str, Any]:
+    """Fields whose names are not those of the line's own time, level and message."""
+    return {f"fields.{key}" if key in own else key: value for key, value in fields.items()}
 
 
 def _json(line: Mapping[str, Any]) -> str:

@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 from openmeter_collector.component.env import ListenOptions
 from openmeter_collector.config import load
 from openmeter_collector.engine.environment import Surroundings
+from openmeter_collector.engine.exporting import exporting
 from openmeter_collector.engine.run import Control, Ended, Pipeline
 from openmeter_collector.engine.status import PipelineStatus
 from openmeter_collector.server.listener import listen
@@ -51,11 +52,13 @@ async def running(
     log = Log(LogOptions(level="debug", format="json"), lines.append)
     metrics = MetricStore()
     service = Service(metrics, root_path=config.http.root_path)
-    pipeline = Pipeline(config, Surroundings(log, metrics, listen=listen, mount=service.mount))
+    around = Surroundings(log, metrics, listen=listen, mount=service.mount)
+    pipeline = Pipeline(config, around)
     service.pipelines = {"": pipeline.status}
     control = Control()
     under_way = RunningConfig(pipeline.status, metrics, lines)
     async with (
+        exporting(config, around) as service.exporter,
         asyncio.TaskGroup() as tasks,
         _service(service, config.http.address, enabled=config.http.enabled),
     ):

@@ -11,6 +11,9 @@ if sys.version_info >= (3, 14):
 else:
     from backports import zstd
 
+_MOST_PARTS: Final = 16
+_WINDOW: Final = zstd.DecompressionParameter.window_log_max
+_WINDOW_LOG: Final = 23  # 8 MiB, as RFC 9659 has it: a larger one is memory for the asking
 ENCODINGS: Final = ("gzip", "deflate", "zstd")
 
 
@@ -61,10 +64,11 @@ def open_body(body: bytes, encoding: str, most: int) -> bytes:
 
 def _zlib(body: bytes, most: int, window: int) -> bytes:
     """All members of a gzip body, one zlib stream otherwise."""
-    parts = []
+    parts: list[bytes] = []
     size = 0
     rest = body
     while rest:
+        _bound_parts(parts)
         stream = zlib.decompressobj(window)
         part = stream.decompress(rest, most + 1 - size)
         parts.append(part)
@@ -88,8 +92,21 @@ def _deflate(body: bytes, most: int) -> bytes:
 
 
 def _zstd(body: bytes, most: int) -> bytes:
-    stream = zstd.ZstdDecompressor()
-    opened = stream.decompress(body, max_length=most + 1)
-    if len(opened) <= most and not stream.eof:
-        raise EOFError("it ends too early")
-    return opened
+    parts: list[bytes] = []
+    size = 0
+    rest = body
+    while rest and size <= most:
+        _bound_parts(parts)
+        stream = zstd.ZstdDecompressor(options={_WINDOW: _WINDOW_LOG})
+        parts.append(stream.decompress(rest, max_length=most + 1 - size))
+        size += len(parts[-1])
+        if size <= most and not stream.eof:
+            raise EOFError("it ends too early")
+        rest = stream.unused_data
+    return b"".join(parts)
+
+
+def _bound_parts(parts: list[bytes]) -> None:
+    # Each part costs a copy of what follows it, so thousands of empty ones would cost minutes.
+    if len(parts) >= _MOST_PARTS:
+        raise EOFError(f"it has more than {_MOST_PARTS} parts")

@@ -1,6 +1,7 @@
 """Fixtures on the helpers in `wire.py`, which the tests import by name."""
 
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -32,10 +33,8 @@ def talk():
 
     def say(server, data):
         with connected(server) as line:
-            try:
+            with suppress(BrokenPipeError, ConnectionResetError):
                 line.sendall(data)
-            except (BrokenPipeError, ConnectionResetError):
-                pass
             return read_to_end(line)
 
     return say

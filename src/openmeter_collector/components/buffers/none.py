@@ -79,4 +79,5 @@ class _Queue:
             dead_letters=0,
             free_bytes=None,
             failure=None,
+            durable=False,
         )

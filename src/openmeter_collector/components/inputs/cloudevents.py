@@ -16,6 +16,7 @@ from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import Any, Final
+from urllib.parse import parse_qs
 
 import orjson
 
@@ -51,6 +52,10 @@ from openmeter_collector.components.inputs.http_ingest import (
     too_large,
 )
 from openmeter_collector.values.cloudevent import Fault, Parsed, parse_array, parse_single
+
+_SMALL: Final = 64 << 10
+_MOST_READING: Final = 256 << 20
+"""Bytes that bodies larger than `_SMALL` may come to while they are on their way."""
 
 DURABLE_INGEST = Example(
     "Take usage events and keep them on disk",
@@ -117,7 +122,7 @@ class CloudEvents:
     max_body_bytes: ByteSize = field(
         default=ByteSize("8MiB"), doc="Largest body, as it comes; larger is answered 413."
     )
-    maxdecompressed_bytes: ByteSize = field(
+    max_decompressed_bytes: ByteSize = field(
         default=ByteSize("32MiB"), doc="Largest body when decompressed; larger is answered 413."
     )
     max_header_bytes: ByteSize = field(
@@ -178,6 +183,7 @@ class _Handler:
         self._limit = env.rate_limit(config.rate_limit) if config.rate_limit else None
         self._loop = asyncio.get_running_loop()
         self._timeout = float(config.timeout)
+        self._reading = 0
         self._pending: deque[tuple[float, asyncio.Future[Exception | None]]] = deque()
         self._success = {
             path: _empty_start(status)
@@ -194,8 +200,15 @@ class _Handler:
         try:
             await self._take(scope, receive, send)
         except Refusal as refusal:
-            (self._put_off if refusal.status in {429, 503} else self._refused).add()
-            await answer(send, refusal)
+            await self._answer(send, refusal)
+        except Exception as error:  # noqa: BLE001 - a defect of ours is no reason to give up
+            self._env.log.error("a request could not be handled", error=repr(error))  # noqa: TRY400
+            text = "the collector could not handle this request; it says why in its log"
+            await self._answer(send, Refusal(503, text, retry_headers(None)))
+
+    async def _answer(self, send: AsgiSend, refusal: Refusal) -> None:
+        (self._put_off if refusal.status in {429, 503} else self._refused).add()
+        await answer(send, refusal)
 
     async def _take(self, scope: Scope, receive: AsgiReceive, send: AsgiSend) -> None:
         success = self._success.get(scope["path"])
@@ -220,9 +233,9 @@ class _Handler:
             await self._check_rate()
         if length > self._config.max_body_bytes:
             raise too_large(self._config.max_body_bytes)
-        body = await read_body(receive, self._config.max_body_bytes)
+        body = await self._read(receive, length)
         if content_encoding:
-            body = decompress(body, content_encoding, self._config.maxdecompressed_bytes)
+            body = decompress(body, content_encoding, self._config.max_decompressed_bytes)
         parsed = _parse(body, content_type)
         if parsed.faults:
             await self._take_some(scope, send, parsed)
@@ -231,6 +244,20 @@ class _Handler:
             await self._store(parsed.events)
         await send(success)
         await send(_EMPTY_BODY)
+
+    async def _read(self, receive: AsgiReceive, length: int) -> bytes:
+        """The body; what many slow senders together may make us hold is bounded."""
+        most = self._config.max_body_bytes
+        if 0 < length <= _SMALL:
+            return await read_body(receive, most)
+        expected = length or most
+        if self._reading and self._reading + expected > _MOST_READING:
+            raise Refusal(503, "too many large bodies are on their way", retry_headers(None))
+        self._reading += expected
+        try:
+            return await read_body(receive, most)
+        finally:
+            self._reading -= expected
 
     async def _store(self, events: list[bytes]) -> None:
         """Hand over and wait until the events are safe."""
@@ -266,7 +293,8 @@ class _Handler:
             await asyncio.sleep(0.1)
 
     async def _take_some(self, scope: Scope, send: AsgiSend, parsed: Parsed) -> None:
-        wants = self._config.partial or b"partial=true" in scope["query_string"]
+        query = parse_qs(scope["query_string"].decode("latin-1"))
+        wants = self._config.partial or query.get("partial") == ["true"]
         if not wants or not parsed.events:
             raise Refusal(400, _summary(parsed.faults), extra=_fault_list(parsed.faults))
         await self._store(parsed.events)

@@ -65,7 +65,10 @@ def refusal_of(failure: Exception) -> Refusal:
     delivered). Only a verdict on the data is the sender's to change; the rest is ours, for later.
     """
     if isinstance(failure, BatchFailed):
-        failure = next(iter(failure.errors.values()))
+        # One that may come again speaks before one that may not: giving up would lose the first.
+        errors = list(failure.errors.values())
+        later = [one for one in errors if not isinstance(one, Rejected | Undeliverable)]
+        failure = [*later, *errors, failure][0]
     if isinstance(failure, Rejected | Undeliverable):
         return Refusal(400, str(failure))
     wait = failure.retry_after if isinstance(failure, Overloaded) else None

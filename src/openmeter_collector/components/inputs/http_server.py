@@ -321,6 +321,9 @@ class _Handler:
             name.lower(): _one_line(str(value))
             for name, value in config.metadata_headers.select(batch[0].metadata).items()
         }
+        if text in _WITHOUT_BODY:
+            # A stored message is often only there to say the status: its content is not for these.
+            return int(text), b"", headers
         if len(batch) == 1:
             return int(text), batch[0].content, headers
         kind, body = join_multipart([message.content for message in batch])
@@ -386,6 +389,7 @@ class _Handler:
 
 
 _DEFAULT_WS_PATH: Final = "/post/ws"
+_WITHOUT_BODY: Final = frozenset({"204", "205", "304"})
 _NOT_KEPT: Final = frozenset({"authorization", "proxy-authorization"})
 
 

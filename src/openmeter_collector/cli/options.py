@@ -1,0 +1,115 @@
+"""Options that `run` and `streams` share, and that may stand before the command's name as well."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from openmeter_collector.cli.files import environment, expand
+from openmeter_collector.config import Config, Reading, read
+from openmeter_collector.spec.registry import Registry
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+_OPTIONS = (
+    click.option("-c", "--config", "config_file", type=click.Path(path_type=Path), help="Config."),
+    click.option("--log.level", "log_level", help="off, error, warn, info, debug or trace."),
+    click.option(
+        "-s", "--set", "overrides", multiple=True, metavar="PATH=VALUE", help="Set a field."
+    ),
+    click.option(
+        "-r", "--resources", multiple=True, metavar="GLOB", help="Files with more resources."
+    ),
+    click.option(
+        "-e",
+        "--env-file",
+        "env_files",
+        multiple=True,
+        type=click.Path(path_type=Path),
+        help="A file with environment variables; what is set already wins.",
+    ),
+    click.option(
+        "--chilled", is_flag=True, help="Start in spite of faults that only a linter minds."
+    ),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """What was said on the command line about how to read configs."""
+
+    log_level: str | None
+    overrides: tuple[str, ...]
+    resources: tuple[Path, ...]
+    env: Mapping[str, str]
+    chilled: bool
+
+    def read(self, source: Path | str, registry: Registry) -> Reading[Config]:
+        """Read a whole config with all of it."""
+        return read(
+            source,
+            registry,
+            Config,
+            env=self.env,
+            overrides=self.overrides,
+            resource_files=self.resources,
+            chilled=self.chilled,
+        )
+
+
+def run_options(command: F) -> F:
+    """Give a command the shared options."""
+    for option in reversed(_OPTIONS):
+        command = option(command)
+    return command
+
+
+def given(
+    log_level: str | None,
+    overrides: tuple[str, ...],
+    resources: tuple[str, ...],
+    env_files: tuple[Path, ...],
+    *,
+    chilled: bool,
+) -> Given:
+    """Look up what the options name.
+
+    Raises:
+        ConfigError: a file they name is not there.
+    """
+    env = environment(env_files)
+    # Mappings ask the process's own environment; it has to say the same.
+    os.environ.update(env)
+    return Given(log_level, overrides, tuple(expand(resources)), env, chilled)
+
+
+def moved_behind(
+    args: list[str], options_of: Callable[[str], Mapping[str, bool] | None]
+) -> list[str]:
+    """A command line whose options stand before the command, with the command first.
+
+    Args:
+        options_of: the options a command knows, and whether each takes a value; None for a word that
+            is no command.
+    """
+    takes_value = options_of("run") or {}
+    before: list[tuple[str, list[str]]] = []
+    at = 0
+    while at < len(args) and args[at].startswith("-") and args[at] not in {"-", "--"}:
+        name, equals, _ = args[at].partition("=")
+        short = name if name.startswith("--") else name[:2]
+        attached = bool(equals) or (short != name and not name.startswith("--"))
+        wide = 2 if takes_value.get(short) and not attached else 1
+        before.append((short, args[at : at + wide]))
+        at += wide
+    known = options_of(args[at]) if at < len(args) else None
+    if known is None:
+        return ["run", *args]
+    # Other commands than those that run something ignore what only concerns running.
+    moved = [word for name, words in before if name in known for word in words]
+    return [args[at], *moved, *args[at + 1 :]]

@@ -1,0 +1,243 @@
+"""Every kind of damage: the journal starts, saves what can be read, and says what it lost."""
+
+from contextlib import suppress
+
+import pytest
+
+from openmeter_collector.component.buffer import DeadLetter, Undeliverable
+from openmeter_collector.errors import StorageError
+from openmeter_collector.message import Checkpoint, Message
+from openmeter_collector.storage import recovery
+from openmeter_collector.storage.journal import Journal, JournalOptions
+from openmeter_collector.storage.schema import open_connection
+
+PAGE = 8192
+COUNT = 60
+
+
+@pytest.fixture
+def options(tmp_path):
+    return JournalOptions(tmp_path / "buffer.db", min_free_bytes=0)
+
+
+@pytest.fixture
+async def filled(options, sender):
+    """A closed journal with frames of more than a page, a letter and a checkpoint."""
+    async with Journal.open(options) as journal:
+        for number in range(COUNT):
+            content = b"%03d" % number + b"x" * 10_000
+            await sender(journal).write(content, checkpoint=Checkpoint("at", b"%d" % number))
+        first = await journal.read()
+        letter = DeadLetter(first.batch[0], "refused", "", 1, 1.0, 1.0, "out")
+        first.settle(Undeliverable(letter))
+    return options
+
+
+def damage(path, at, data):
+    content = bytearray(path.read_bytes())
+    content[at : at + len(data)] = data
+    path.write_bytes(content)
+
+
+def pages(path):
+    return path.stat().st_size // PAGE
+
+
+def survivors(contents):
+    return [content[:3] for content in contents]
+
+
+async def reopen(options, everything):
+    async with Journal.open(options) as journal:
+        report = journal.set_aside
+        contents = await everything(journal)
+        damaged = journal.damaged_frames
+        assert await_write(journal) is None
+    return report, contents, damaged
+
+
+def await_write(journal):
+    assert journal.status().failure is None
+
+
+@pytest.mark.parametrize("page", range(1, 84, 6))
+async def test_a_page_of_zeros_anywhere_costs_what_was_on_it_and_no_more(
+    filled, everything, sender, page
+):
+    if page >= pages(filled.path):
+        pytest.skip("the file is not that long")
+    damage(filled.path, page * PAGE, bytes(PAGE))
+    async with Journal.open(filled) as journal:
+        set_aside = journal.set_aside is not None
+        contents = []
+        # Damage that only a write meets ends the reading; the next start mends it.
+        with suppress(StorageError):
+            contents = await everything(journal)
+    async with Journal.open(filled) as journal:
+        set_aside = set_aside or journal.set_aside is not None
+        contents += await everything(journal)
+        assert await sender(journal).write(b"new") is None
+    found = set(survivors(contents))
+    assert found <= {b"%03d" % n for n in range(1, COUNT)} | {b"new"}
+    assert len(found) >= COUNT - 1 - 40
+    for content in contents:
+        assert len(content) == 10_003 or content == b"new"
+
+
+@pytest.mark.parametrize("keep", [0.95, 0.5, 0.1])
+async def test_a_file_that_was_cut_off_gives_what_is_left(filled, everything, keep):
+    size = filled.path.stat().st_size
+    with filled.path.open("r+b") as file:
+        file.truncate(int(size * keep) // PAGE * PAGE)
+    async with Journal.open(filled) as journal:
+        contents = survivors(await everything(journal))
+        said = journal.set_aside is not None or journal.damaged_frames
+    assert contents == sorted(contents)
+    assert said
+    if keep > 0.9:
+        assert len(contents) > COUNT / 2
+
+
+@pytest.mark.parametrize("head", [b"\x00" * 100, b"not a database at all", b""])
+async def test_a_file_that_is_no_database_is_set_aside_and_kept(filled, everything, head, sender):
+    before = filled.path.read_bytes()
+    content = head + before[len(head) :] if head else b""
+    filled.path.write_bytes(content)
+    async with Journal.open(filled) as journal:
+        if content:
+            assert journal.set_aside.path.read_bytes() == content
+        assert await everything(journal) == []
+        assert await sender(journal).write(b"new") is None
+
+
+async def test_a_flipped_bit_in_an_event_costs_that_frame_and_is_reported(filled, everything):
+    at = filled.path.read_bytes().index(b"030xxx") + 1
+    damage(filled.path, at, b"9")
+    async with Journal.open(filled) as journal:
+        reported = []
+        journal.on_damaged_frame = reported.append
+        contents = survivors(await everything(journal))
+        assert journal.damaged_frames == 1
+        assert journal.status().events == journal.status().size_bytes == 0
+    assert contents == [b"%03d" % n for n in range(1, COUNT) if n != 30]
+    assert "checksum" in reported[0].reason
+
+
+async def test_salvage_keeps_checkpoints_and_letters(filled, everything):
+    recovery.mark_damaged(filled.path, "seen while in use")
+    async with Journal.open(filled) as journal:
+        assert journal.set_aside.reason == "seen while in use"
+        assert journal.set_aside.frames == COUNT - 1
+        assert journal.checkpoint("at") == b"%d" % (COUNT - 1)
+        assert journal.status().dead_letters == 1
+        assert len(await everything(journal)) == COUNT - 1
+    async with Journal.open(filled) as journal:
+        assert journal.set_aside is None
+
+
+@pytest.mark.parametrize("step", ["copied", "log moved", "moved"])
+async def test_a_kill_in_the_middle_of_a_salvage_loses_nothing(
+    filled, everything, monkeypatch, step
+):
+    recovery.mark_damaged(filled.path, "seen while in use")
+
+    class Killed(BaseException):
+        pass
+
+    def die(*_):
+        raise Killed
+
+    if step == "copied":
+        monkeypatch.setattr(recovery, "_unused_name", lambda path: path.with_name("aside"))
+        monkeypatch.setattr(recovery.Path, "rename", die)
+    elif step == "log moved":
+        rename = recovery.Path.rename
+
+        def only_side_files(self, target):
+            if self.name == "buffer.db":
+                raise Killed
+            return rename(self, target)
+
+        monkeypatch.setattr(recovery.Path, "rename", only_side_files)
+    else:
+        finish = recovery._finish_salvage
+        calls = []
+        monkeypatch.setattr(
+            recovery, "_finish_salvage", lambda path: calls.append(1) if not calls else die()
+        )
+        assert finish
+    with pytest.raises(Killed):
+        recovery.open_or_set_aside(filled.path, "durable")
+    monkeypatch.undo()
+    async with Journal.open(filled) as journal:
+        contents = survivors(await everything(journal))
+    assert contents == [b"%03d" % n for n in range(1, COUNT)]
+
+
+async def test_a_log_without_its_database_is_kept(options, sender, everything):
+    async with Journal.open(options) as journal:
+        await sender(journal).write(b"a")
+        log = options.path.with_name("buffer.db-wal").read_bytes()
+    options.path.unlink()
+    options.path.with_name("buffer.db-wal").write_bytes(log)
+    async with Journal.open(options) as journal:
+        assert "log is there" in journal.set_aside.reason
+        assert (
+            journal.set_aside.path.with_name(journal.set_aside.path.name + "-wal").read_bytes()
+            == log
+        )
+        assert await everything(journal) == []
+
+
+@pytest.mark.parametrize("cut", [1, 24, 25, 100, 4000])
+async def test_a_torn_end_of_the_log_costs_only_the_last_commit(options, sender, everything, cut):
+    async with Journal.open(options) as journal:
+        for content in (b"a", b"b", b"c"):
+            await sender(journal).write(content)
+        database = options.path.read_bytes()
+        log = options.path.with_name("buffer.db-wal").read_bytes()
+    options.path.write_bytes(database)
+    options.path.with_name("buffer.db-wal").write_bytes(log[:-cut])
+    async with Journal.open(options) as journal:
+        assert journal.set_aside is None
+        assert await everything(journal) == [b"a", b"b"]
+
+
+async def test_damage_that_shows_while_writing_ends_the_reading_and_is_mended_by_a_restart(
+    filled, everything, sender, monkeypatch
+):
+    from openmeter_collector.storage import writer  # noqa: PLC0415
+
+    def corrupt(*_):
+        import apsw  # noqa: PLC0415
+
+        raise apsw.CorruptError("database disk image is malformed")
+
+    async with Journal.open(filled) as journal:
+        monkeypatch.setattr(writer, "insert_letters", corrupt)
+        await sender(journal).write(b"new")
+        with pytest.raises(StorageError, match="start again"):
+            await everything(journal)
+        monkeypatch.undo()
+    async with Journal.open(filled) as journal:
+        assert journal.set_aside is not None
+        assert len(await everything(journal)) >= COUNT - 1
+
+
+def test_every_frame_before_and_behind_a_broken_page_is_salvaged(tmp_path):
+    path = tmp_path / "b.db"
+    connection = open_connection(path, "durable")
+    from openmeter_collector.storage.frame import encode_frame  # noqa: PLC0415
+
+    frames = [encode_frame([Message(b"%d" % number + b"y" * 200)]) for number in range(2000)]
+    with connection:
+        connection.executemany(
+            "INSERT INTO frames (id, received_ms, events, size, payload) VALUES (?,1,1,200,?)",
+            list(enumerate(frames, start=1)),
+        )
+    connection.close()
+    damage(path, pages(path) // 2 * PAGE, bytes(PAGE))
+    opened = recovery.open_or_set_aside(path, "durable")
+    assert opened.report is not None
+    assert 1900 < opened.frames < 2000
+    assert opened.last_id == 2000
