@@ -16,7 +16,6 @@ from openmeter_collector.errors import EndOfInput
 from openmeter_collector.message import Batch, Delivery
 from openmeter_collector.message.settlement import Carver, merge
 
-
 _ROUNDING = 1e-6
 """Seconds by which a timer may fire early without being set once more, for nothing."""
 
