@@ -45,6 +45,7 @@ INDEX: Final = {
         "archive": "openmeter_collector.components.processors.archive:Archive",
         "bloblang": "openmeter_collector.components.processors.bloblang:Bloblang",
         "catch": "openmeter_collector.components.processors.catch:Catch",
+        "dedupe": "openmeter_collector.components.processors.dedupe:Dedupe",
         "json_schema": "openmeter_collector.components.processors.json_schema:JsonSchema",
         "log": "openmeter_collector.components.processors.log:Log",
         "mapping": "openmeter_collector.components.processors.mapping:Mapping",
@@ -55,6 +56,14 @@ INDEX: Final = {
         "switch": "openmeter_collector.components.processors.switch:Switch",
         "sync_response": "openmeter_collector.components.processors.sync_response:SyncResponse",
         "unarchive": "openmeter_collector.components.processors.unarchive:Unarchive",
+    },
+    "cache": {
+        "file": "openmeter_collector.components.caches.file:File",
+        "lru": "openmeter_collector.components.caches.lru:Lru",
+        "memory": "openmeter_collector.components.caches.memory:Memory",
+        "multilevel": "openmeter_collector.components.caches.multilevel:Multilevel",
+        "noop": "openmeter_collector.components.caches.noop:Noop",
+        "ttlru": "openmeter_collector.components.caches.ttlru:TtlLru",
     },
     "rate_limit": {
         "local": "openmeter_collector.components.rate_limits.local:Local",

@@ -23,11 +23,10 @@ from openmeter_collector.api import (
     Example,
     Message,
     Overloaded,
+    Stage,
     Undeliverable,
     buffer,
     by_index,
-    derived,
-    entering,
     field,
     section,
 )
@@ -145,8 +144,9 @@ class _Held:
             if self._chain.empty:
                 self._ready.append(delivery)
             else:
-                results = await self._chain.run(entering(delivery.batch))
-                self._ready += derived(delivery, results)
+                with Stage(delivery) as stage:
+                    results = await self._chain.run(stage.batch)
+                self._ready += stage.deliveries(results)
         delivery = self._ready.popleft()
         self._sent.add(len(delivery.batch))
         self._batch_sent.add()
