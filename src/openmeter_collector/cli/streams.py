@@ -32,6 +32,7 @@ from openmeter_collector.config import (
 )
 from openmeter_collector.engine.environment import Surroundings
 from openmeter_collector.engine.exporting import exporting
+from openmeter_collector.engine.run import plain_errors
 from openmeter_collector.engine.streams import Streams
 from openmeter_collector.errors import ConfigError
 from openmeter_collector.server.listener import listen
@@ -142,7 +143,7 @@ async def _run(shared: Reading[Config], found: Found, how: Given, *, prefix: boo
     surroundings = Surroundings(log, metrics, listen=listen, mount=service.mount)
     stop = asyncio.Event()
     stop_on_signals(stop, log)
-    async with AsyncExitStack() as stack:
+    async with plain_errors(), AsyncExitStack() as stack:
         service.exporter = await stack.enter_async_context(exporting(config, surroundings))
         running = Streams(config, surroundings, prefix_mounts=prefix)
         service.pipelines = running.status

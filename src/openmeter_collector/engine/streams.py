@@ -11,7 +11,7 @@ from openmeter_collector.component.env import AsgiApp
 from openmeter_collector.component.node import Node
 from openmeter_collector.config.model import Config, Stream
 from openmeter_collector.engine.environment import Surroundings, open_resources
-from openmeter_collector.engine.run import Control, Ended, Pipeline
+from openmeter_collector.engine.run import Control, Ended, Pipeline, plain_errors
 from openmeter_collector.engine.status import PipelineStatus
 
 
@@ -36,7 +36,7 @@ class Streams:
         Raises:
             ConfigError: a stream cannot be opened as it is configured; the others are stopped.
         """
-        async with AsyncExitStack() as stack:
+        async with plain_errors(), AsyncExitStack() as stack:
             resources = await open_resources(self._shared, self._surroundings, stack)
             made = {
                 name: Pipeline(self._config(stream), self._around(name), resources)

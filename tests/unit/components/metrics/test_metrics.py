@@ -105,10 +105,10 @@ async def test_json_none_and_logger():
 
 
 @virtual_time
-async def test_metrics_are_pushed_at_intervals_and_at_the_end(tmp_path):
+async def test_metrics_are_pushed_at_intervals_and_at_the_end():
     config = load(
         "metrics: {prometheus: {push_url: 'http://gate:9091', push_interval: 10s, "
-        f"push_basic_auth: {{username: u, password: p}}, file_output_path: {tmp_path}/m.txt}}}}",
+        "push_basic_auth: {username: u, password: p}}}",
         REGISTRY,
         env={},
     )
@@ -122,4 +122,10 @@ async def test_metrics_are_pushed_at_intervals_and_at_the_end(tmp_path):
     assert asked[0].url == "http://gate:9091/metrics/job/benthos_push"
     assert asked[0].headers["Authorization"] == "Basic dTpw"
     assert b"output_sent 1" in asked[-1].body
+
+
+async def test_metrics_are_written_to_a_file_at_the_end(tmp_path):
+    text = f"metrics: {{prometheus: {{file_output_path: {tmp_path}/m.txt}}}}"
+    async with metrics(text) as (_, store):
+        store.scope().counter("output_sent").add()
     assert b"output_sent 1" in (tmp_path / "m.txt").read_bytes()
