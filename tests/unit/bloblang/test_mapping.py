@@ -213,3 +213,17 @@ def test_a_defect_in_a_function_is_told_as_such_and_with_its_place():
     with pytest.raises(MappingFailed, match="defect in this function: ValueError: oops") as caught:
         mapping.run([SimpleDocument(b"{}")], 0)
     assert caught.value.line == 1
+
+
+@pytest.mark.parametrize(
+    "mapping",
+    [
+        'root = throw("first") + this.a.uppercase().catch(throw("second"))',
+        'root = [throw("first"), this.a.uppercase().catch(throw("second"))]',
+        'root = {"a": throw("first"), "b": match this.a { _ => throw("second") }}',
+        'root = "a".slice(throw("first"), this.a.uppercase().catch(throw("second")))',
+    ],
+)
+def test_parts_are_computed_from_left_to_right(mapping):
+    """Also if a later one needs statements before the expression."""
+    assert "first" in str(failure(mapping, '{"a":5}'))
