@@ -26,7 +26,7 @@ ALONE = Example(
         - for_each:
             - mapping: |
                 root = this
-                root.size_of_batch = batch_size() # always 1
+                root.size_of_batch = batch_size()
     """,
 )
 
