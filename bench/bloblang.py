@@ -3,6 +3,8 @@
 Each event is parsed from bytes, mapped, and written to bytes. Best of several rounds, one core.
 """
 
+# ruff: noqa: ARG001, A004 - all of a kind are called alike
+
 from __future__ import annotations
 
 import cProfile
@@ -16,7 +18,7 @@ from datetime import UTC, datetime
 import orjson
 
 from bench.bloblang_closures import closures
-from openmeter_collector.bloblang import SimpleDocument, compile  # noqa: A004
+from openmeter_collector.bloblang import SimpleDocument, compile
 from openmeter_collector.values import json as value_json
 
 POD = {
@@ -71,7 +73,7 @@ root = {
     "cpu_requests": this.spec.containers.index(0).resources.requests.cpu,
   }),
 }
-"""  # noqa: E501 - as it is published
+"""
 POD_META = {"schedule_time": "2024-05-01T10:00:10Z", "schedule_interval": "10s"}
 UNITS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600}
 

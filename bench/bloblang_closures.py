@@ -3,6 +3,8 @@
 Shares parser, operators and library with the compiler, so that what is compared is running.
 """
 
+# ruff: noqa: ARG005 - all of a kind are called alike
+
 from __future__ import annotations
 
 from openmeter_collector.bloblang import arithmetic, compare, convert, paths
@@ -206,7 +208,9 @@ def method(node):
         prepared = node.prepared
         return lambda state: prepared(target(state))
     params = node.entry.params if not node.entry.variadic else [None] * len(node.arguments)
-    arguments = [argument_of(param, one) for param, one in zip(params, node.arguments)]
+    arguments = [
+        argument_of(param, one) for param, one in zip(params, node.arguments, strict=False)
+    ]
     return lambda state: call(target(state), *[argument(state) for argument in arguments])
 
 

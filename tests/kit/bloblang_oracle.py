@@ -85,7 +85,7 @@ def attempt(node, scope):
         return None
 
 
-def evaluate(node, scope):  # noqa: C901
+def evaluate(node, scope):
     if isinstance(node, s.Literal):
         return node.value
     if isinstance(node, s.Field):
@@ -187,7 +187,7 @@ def method(node, scope):
         except Fail:
             return first.value
     arguments = []
-    for param, argument in zip(node.entry.params, node.arguments):
+    for param, argument in zip(node.entry.params, node.arguments, strict=False):
         if argument.node is None:
             arguments.append(argument.value)
         elif param.is_query:

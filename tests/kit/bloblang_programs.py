@@ -35,7 +35,9 @@ def expressions(draw, depth=3, names=(), maps=False):
     if kind <= 1:
         return draw(st.one_of(leaves))
     if kind == 2:
-        operator = draw(st.sampled_from("+ - * / % == != < > && || |".split()))
+        operator = draw(
+            st.sampled_from(["+", "-", "*", "/", "%", "==", "!=", "<", ">", "&&", "||", "|"])
+        )
         return f"({draw(deeper)}) {operator} ({draw(deeper)})"
     if kind == 3:
         return f"[{draw(deeper)}, {draw(deeper)}]"

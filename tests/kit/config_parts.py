@@ -19,7 +19,7 @@ from openmeter_collector.api import (
     buffer,
     cache,
     field,
-    input,  # noqa: A004
+    input,
     metrics,
     output,
     processor,

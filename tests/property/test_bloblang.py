@@ -8,6 +8,8 @@ import pytest
 from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
 
+from kit.bloblang_oracle import Run
+from kit.bloblang_programs import DOCUMENTS, expressions, programs
 from openmeter_collector.bloblang import (
     MappingError,
     MappingFailed,
@@ -18,10 +20,7 @@ from openmeter_collector.bloblang import (
 from openmeter_collector.bloblang.failure import Fail
 from openmeter_collector.bloblang.printer import format_mapping, print_expression
 from openmeter_collector.values import json as value_json
-from openmeter_collector.values.kinds import DELETED, NOTHING
-
-from kit.bloblang_oracle import Run
-from kit.bloblang_programs import DOCUMENTS, expressions, programs
+from openmeter_collector.values.kinds import DELETED, NOTHING, Float64
 
 SLOW = settings(
     max_examples=250,
@@ -103,8 +102,57 @@ def test_printed_expressions_read_back_as_they_were(text):
 
 CODE = st.text(string.printable + "é🎉\x00", max_size=60) | st.lists(
     st.sampled_from(
-        "root this let meta map if else match import from = == -> => ( ) { } [ ] . , : | & ! - + * / % "
-        '" """ # \n \t @ $ _ 1 2.5 x true null .uppercase() .map_each( .catch( ${! }'.split(" ")
+        [
+            "root",
+            "this",
+            "let",
+            "meta",
+            "map",
+            "if",
+            "else",
+            "match",
+            "import",
+            "from",
+            "=",
+            "==",
+            "->",
+            "=>",
+            "(",
+            ")",
+            "{",
+            "}",
+            "[",
+            "]",
+            ".",
+            ",",
+            ":",
+            "|",
+            "&",
+            "!",
+            "-",
+            "+",
+            "*",
+            "/",
+            "%",
+            '"',
+            '"""',
+            "#",
+            "\n",
+            "\t",
+            "@",
+            "$",
+            "_",
+            "1",
+            "2.5",
+            "x",
+            "true",
+            "null",
+            ".uppercase()",
+            ".map_each(",
+            ".catch(",
+            "${!",
+            "}",
+        ]
     ),
     max_size=25,
 ).map(" ".join)
@@ -215,6 +263,4 @@ def test_json_is_written_as_it_was_read(value):
 @settings(max_examples=300, deadline=None)
 @given(st.floats(allow_nan=False, allow_infinity=False))
 def test_computed_floats_read_back_as_they_were(number):
-    from openmeter_collector.values.kinds import Float64
-
     assert float(value_json.dumps(Float64(number))) == number

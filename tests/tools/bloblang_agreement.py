@@ -29,7 +29,7 @@ from openmeter_collector.bloblang import (  # noqa: E402
     MappingFailed,
     Services,
     SimpleDocument,
-    compile,  # noqa: A004
+    compile,
     compile_interpolated,
 )
 from openmeter_collector.bloblang.convert import to_string  # noqa: E402

@@ -24,7 +24,7 @@ from openmeter_collector.api import (
     ProcessorNode,
     cache,
     field,
-    input,  # noqa: A004
+    input,
     output,
     processor,
     section,

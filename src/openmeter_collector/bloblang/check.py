@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import difflib
+
 from openmeter_collector.bloblang.diagnostics import Diagnostic
+from openmeter_collector.bloblang.facts import marks
 from openmeter_collector.bloblang.failure import Fail
 from openmeter_collector.bloblang.spans import Source
 from openmeter_collector.bloblang.syntax import (
@@ -84,9 +87,8 @@ def _dead(statements: tuple[Node, ...], source: Source, found: list[Diagnostic])
 
 
 def _may_skip(node: Node) -> bool:
-    from openmeter_collector.bloblang.facts import marks  # noqa: PLC0415 - keeps imports downward
-
-    return marks(node)
+    """Whether an assignment of this may leave the document as it was."""
+    return marks(node) and not (isinstance(node, Field) and node.context == "this")
 
 
 def _reads_root(node: Node) -> bool:
@@ -113,8 +115,6 @@ def _undefined(statements: tuple[Node, ...], source: Source, found: list[Diagnos
             read.append(node)
     for variable in read:
         if variable.name not in written:
-            import difflib  # noqa: PLC0415 - only for a finding
-
             close = difflib.get_close_matches(variable.name, written, 1, 0.6)
             hint = f"; did you mean ${close[0]}?" if close else ""
             _warn(found, source, variable, f"variable '{variable.name}' is never set{hint}")

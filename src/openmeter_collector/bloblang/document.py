@@ -8,7 +8,6 @@ from typing import Any, Final, Protocol
 from openmeter_collector.values import json as value_json
 from openmeter_collector.values.kinds import Value
 
-
 NO_METADATA: Final[Mapping[str, Value]] = {}
 _UNREAD: Final = object()
 

@@ -7,12 +7,12 @@ from functools import partial
 
 from openmeter_collector.bloblang import pyast as py
 from openmeter_collector.bloblang.emit_base import Context
-from openmeter_collector.bloblang.emit_nodes import NodeEmitter
+from openmeter_collector.bloblang.emit_branches import BranchEmitter
 from openmeter_collector.bloblang.facts import fails, marks
 from openmeter_collector.bloblang.syntax import Node, Object
 
 
-class ContainerEmitter(NodeEmitter):
+class ContainerEmitter(BranchEmitter):
     """Emits literals of arrays and objects."""
 
     def array(self, items: tuple[Node, ...], context: Context) -> ast.expr:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from openmeter_collector.bloblang.reference import pages as language_pages
 from openmeter_collector.cli.registry import standard_registry
 from openmeter_collector.spec.reference import pages
 
@@ -15,14 +16,14 @@ from openmeter_collector.spec.reference import pages
 @click.option("--check", is_flag=True, help="Write nothing; fail if a page is not current.")
 @click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
 def docs(check: bool, folder: Path) -> int:
-    """Write the reference pages of all components into FOLDER."""
-    wanted = pages(standard_registry())
+    """Write the reference pages of all components, and of the mapping language, into FOLDER."""
+    wanted = {**pages(standard_registry()), **language_pages()}
     stale, left_over = differences(folder, wanted)
     if check:
         for name in stale:
             click.echo(f"{folder / name}: not current; run ./dev docs", err=True)
         for name in left_over:
-            click.echo(f"{folder / name}: belongs to no component; run ./dev docs", err=True)
+            click.echo(f"{folder / name}: belongs to nothing; run ./dev docs", err=True)
         return 1 if stale or left_over else 0
     for name in stale:
         path = folder / name

@@ -6,10 +6,17 @@ from typing import Final
 
 INDEX: Final = {
     "input": {
+        "batched": "openmeter_collector.components.inputs.batched:Batched",
+        "broker": "openmeter_collector.components.inputs.broker:BrokerInput",
         "cloudevents": "openmeter_collector.components.inputs.cloudevents:CloudEvents",
+        "file": "openmeter_collector.components.inputs.file:FileInput",
         "generate": "openmeter_collector.components.inputs.generate:Generate",
         "http_server": "openmeter_collector.components.inputs.http_server:HttpServer",
         "inproc": "openmeter_collector.components.inputs.inproc:InprocInput",
+        "read_until": "openmeter_collector.components.inputs.read_until:ReadUntil",
+        "resource": "openmeter_collector.components.inputs.resource:ResourceInput",
+        "sequence": "openmeter_collector.components.inputs.sequence:Sequence",
+        "stdin": "openmeter_collector.components.inputs.stdin:Stdin",
     },
     "buffer": {
         "memory": "openmeter_collector.components.buffers.memory:Memory",
@@ -18,14 +25,21 @@ INDEX: Final = {
     },
     "output": {
         "broker": "openmeter_collector.components.outputs.broker:Broker",
+        "cache": "openmeter_collector.components.outputs.cache:CacheOutput",
         "drop": "openmeter_collector.components.outputs.drop:Drop",
         "drop_on": "openmeter_collector.components.outputs.drop_on:DropOn",
+        "fallback": "openmeter_collector.components.outputs.fallback:Fallback",
+        "file": "openmeter_collector.components.outputs.file:File",
         "http_client": "openmeter_collector.components.outputs.http_client:HttpClientOutput",
         "inproc": "openmeter_collector.components.outputs.inproc:InprocOutput",
         "openmeter": "openmeter_collector.components.outputs.openmeter:OpenMeter",
         "reject": "openmeter_collector.components.outputs.reject:Reject",
+        "reject_errored": "openmeter_collector.components.outputs.reject_errored:RejectErrored",
+        "resource": "openmeter_collector.components.outputs.resource:ResourceOutput",
+        "retry": "openmeter_collector.components.outputs.retry:Retry",
         "stdout": "openmeter_collector.components.outputs.stdout:Stdout",
         "switch": "openmeter_collector.components.outputs.switch:Switch",
+        "sync_response": "openmeter_collector.components.outputs.sync_response:SyncResponse",
     },
     "processor": {
         "archive": "openmeter_collector.components.processors.archive:Archive",

@@ -21,7 +21,6 @@ _FORM: Final = (
 )
 _FORM_RE: Final = re.compile(r"([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)")
 _NANO: Final = Decimal("1E-9")
-_LARGEST: Final = 2**63 - 1
 
 
 def parse_quantity(text: str) -> str:
@@ -37,7 +36,7 @@ def parse_quantity(text: str) -> str:
         raise ValueError("unable to parse numeric part of quantity")
     sign, whole, fraction, suffix = match[1], match[2].lstrip("0"), match[3] or "", match[4]
     if suffix.startswith("."):
-        raise ValueError("unable to parse numeric part of quantity")
+        raise ValueError(_FORM)
     minus = "-" if sign == "-" else ""
     digits = len(whole) + len(fraction)
     if suffix in _BINARY:
@@ -79,8 +78,6 @@ def _plain(minus: str, unscaled: int, scale: int) -> str:
 
 def _rounded(minus: str, number: Decimal) -> str:
     """Nine digits after the point; what is smaller than the last of them counts as one."""
-    if number > _LARGEST:
-        return minus + str(_LARGEST)
     with localcontext() as context:
         context.prec = 200
         rounded = number.quantize(_NANO, ROUND_UP)

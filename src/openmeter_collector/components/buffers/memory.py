@@ -272,6 +272,8 @@ class _Held:
 
     async def _rest(self, frame: _Frame) -> None:
         await self._env.sleep(_AGAIN_AFTER)
+        # Before anybody is woken: `read` ends when nothing waits and nothing rests.
+        self._resting.discard(asyncio.current_task())
         self._waiting.appendleft(frame)
         self._changed.set()
 
