@@ -47,7 +47,7 @@ from openmeter_collector.message import (
     as_failure,
     by_index,
 )
-from openmeter_collector.message.settlement import derived, entering
+from openmeter_collector.message.settlement import Stage, derived, entering, when_settled
 from openmeter_collector.spec.client_tls import ClientTls
 from openmeter_collector.spec.component import (
     Example,
@@ -161,6 +161,7 @@ __all__ = [
     "ScannerNode",
     "Scope",
     "Settle",
+    "Stage",
     "StorageError",
     "TracerNode",
     "Undeliverable",
@@ -184,4 +185,5 @@ __all__ = [
     "scanner",
     "section",
     "tracer",
+    "when_settled",
 ]

@@ -23,6 +23,7 @@ COMMANDS: Final = {
     "run": "openmeter_collector.cli.run:run",
     "sandbox": "openmeter_collector.cli.sandbox:sandbox",
     "seed": "openmeter_collector.cli.seed:seed",
+    "streams": "openmeter_collector.cli.streams:streams",
 }
 
 

@@ -20,7 +20,7 @@ from openmeter_collector.cli.registry import standard_registry
 from openmeter_collector.config import Config, Reading
 from openmeter_collector.engine.environment import Surroundings
 from openmeter_collector.engine.exporting import exporting
-from openmeter_collector.engine.run import Control, Pipeline
+from openmeter_collector.engine.run import Control, Pipeline, plain_errors
 from openmeter_collector.errors import ConfigError
 from openmeter_collector.server.listener import listen
 from openmeter_collector.server.service import Service
@@ -88,7 +88,7 @@ async def _run(reading: Reading[Config], config: Config, how: Given) -> int:
     surroundings = Surroundings(log, metrics, listen=listen, mount=service.mount)
     control = Control()
     stop_on_signals(control.stop, log)
-    async with AsyncExitStack() as stack:
+    async with plain_errors(), AsyncExitStack() as stack:
         service.exporter = await stack.enter_async_context(exporting(config, surroundings))
         pipeline = Pipeline(config, surroundings)
         service.pipelines = {"": pipeline.status}

@@ -1,4 +1,7 @@
-"""The contract of caches."""
+"""The contract of caches.
+
+Every method raises `Retryable` when the cache cannot be reached or read; not finding is no error.
+"""
 
 from __future__ import annotations
 

@@ -16,6 +16,9 @@ from openmeter_collector.errors import EndOfInput
 from openmeter_collector.message import Batch, Delivery
 from openmeter_collector.message.settlement import Carver, merge
 
+_ROUNDING = 1e-6
+"""Seconds by which a timer may fire early without being set once more, for nothing."""
+
 
 @dataclass(frozen=True, slots=True)
 class Policy:
@@ -140,7 +143,7 @@ class Batcher:
         if self._ends:
             return "check"
         waited = self._monotonic() - self._parts[0][0]
-        if self._closed or waited >= policy.period:
+        if self._closed or waited >= policy.period - _ROUNDING:
             return "period"
         if self._timer is None:
             loop = asyncio.get_running_loop()

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from openmeter_collector.component.env import Chain
 from openmeter_collector.component.processor import AsyncProcessor, Processor
 from openmeter_collector.message import Batch, Delivery
-from openmeter_collector.message.settlement import derived, entering
+from openmeter_collector.message.settlement import Stage
 from openmeter_collector.telemetry.counters import Metrics
 
 
@@ -104,6 +104,6 @@ async def through(chain: Chain, delivery: Delivery) -> list[Delivery]:
     """A delivery through processors; as it is when there are none."""
     if chain.empty:
         return [delivery]
-    numbered = entering(delivery.batch)
-    results = chain.run_sync(numbered) if chain.sync else await chain.run(numbered)
-    return derived(delivery, results)
+    with Stage(delivery) as stage:
+        results = chain.run_sync(stage.batch) if chain.sync else await chain.run(stage.batch)
+    return stage.deliveries(results)

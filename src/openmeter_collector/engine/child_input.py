@@ -15,7 +15,7 @@ from openmeter_collector.engine.lives import keep_input_running
 from openmeter_collector.engine.status import Connection
 from openmeter_collector.errors import EndOfInput, Overloaded
 from openmeter_collector.message import Delivery
-from openmeter_collector.message.settlement import derived, entering
+from openmeter_collector.message.settlement import Stage
 
 
 class ChildInput:
@@ -44,9 +44,15 @@ class _ChildIntake:
         if self._chain.empty:
             self._intake.offer(delivery)
         elif self._chain.sync:
-            made = derived(delivery, self._chain.run_sync(entering(delivery.batch)))
+            with Stage(delivery) as stage:
+                results = self._chain.run_sync(stage.batch)
+            made = stage.deliveries(results)
             if made or delivery.checkpoint is not None:
-                self._intake.offer(as_one(delivery, made))
+                try:
+                    self._intake.offer(as_one(delivery, made))
+                except Exception as error:
+                    stage.abandon(error)
+                    raise
         else:
             self._tasks.create_task(self._offer_later(delivery))
         self._received.add(len(delivery.batch))
@@ -59,11 +65,13 @@ class _ChildIntake:
 
     async def _offer_later(self, delivery: Delivery) -> None:
         made = await through(self._chain, delivery)
+        if not made and delivery.checkpoint is None:
+            return
+        one = as_one(delivery, made)
         try:
-            if made or delivery.checkpoint is not None:
-                self._intake.offer(as_one(delivery, made))
+            self._intake.offer(one)
         except Overloaded as error:
-            delivery.settle(error)
+            one.settle(error)
 
 
 @asynccontextmanager

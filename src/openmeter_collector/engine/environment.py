@@ -21,6 +21,7 @@ from openmeter_collector.component.output import Output
 from openmeter_collector.component.rate_limit import RateLimit
 from openmeter_collector.config.model import Config
 from openmeter_collector.config.model import Resources as ResourceFile
+from openmeter_collector.engine.caches import CountedCache
 from openmeter_collector.engine.chain import ProcessorChain, Step
 from openmeter_collector.engine.child_input import ChildInput, batched
 from openmeter_collector.engine.child_output import ChildOutput, policy_from
@@ -221,7 +222,9 @@ async def open_resources(
     for node in config.rate_limit_resources:
         made.rate_limits[node.label] = await enter(node.config.open(env(node)))
     for node in config.cache_resources:
-        made.caches[node.label] = await enter(node.config.open(env(node)))
+        cache_env = env(node)
+        opened = await enter(node.config.open(cache_env))
+        made.caches[node.label] = CountedCache(opened, cache_env.metrics)
     made.inputs = {node.label: node for node in config.input_resources}
     for node in config.processor_resources:
         made.processors[node.label] = await enter(env(node).processors([node]))

@@ -8,10 +8,11 @@ from collections.abc import Callable
 from openmeter_collector.component.buffer import Buffer
 from openmeter_collector.component.env import Chain, Env
 from openmeter_collector.component.input import Intake, Puller
+from openmeter_collector.engine.chain import through
 from openmeter_collector.engine.retry import BackOff
 from openmeter_collector.errors import BatchFailed, EndOfInput, Overloaded
-from openmeter_collector.message import Delivery, by_index
-from openmeter_collector.message.settlement import derived, entering, merge
+from openmeter_collector.message import Batch, Delivery, by_index
+from openmeter_collector.message.settlement import Stage, merge
 
 _REPLAY = BackOff(initial=0.1, longest=10.0)
 
@@ -31,7 +32,9 @@ class BufferIntake:
             # The hot path of durable ingest: two calls between the socket and the writer.
             self._buffer.write(delivery)
         elif self._chain.sync:
-            self._write(delivery, self._chain.run_sync(entering(delivery.batch)))
+            with Stage(delivery) as stage:
+                results = self._chain.run_sync(stage.batch)
+            self._write(delivery, stage, results)
         else:
             self._tasks.create_task(self._offer_later(delivery))
         self._received.add(len(delivery.batch))
@@ -39,8 +42,7 @@ class BufferIntake:
     async def put(self, delivery: Delivery) -> None:
         self._received.add(len(delivery.batch))
         if not self._chain.empty:
-            results = await self._chain.run(entering(delivery.batch))
-            delivery = as_one(delivery, derived(delivery, results))
+            delivery = as_one(delivery, await through(self._chain, delivery))
         while True:
             await self._buffer.wait_for_room()
             try:
@@ -50,16 +52,21 @@ class BufferIntake:
             return
 
     async def _offer_later(self, delivery: Delivery) -> None:
-        results = await self._chain.run(entering(delivery.batch))
+        with Stage(delivery) as stage:
+            results = await self._chain.run(stage.batch)
         try:
-            self._write(delivery, results)
+            self._write(delivery, stage, results)
         except Overloaded as error:
             delivery.settle(error)
 
-    def _write(self, delivery: Delivery, results: list[list[object]] | object) -> None:
-        made = derived(delivery, results)  # type: ignore[arg-type]
+    def _write(self, delivery: Delivery, stage: Stage, results: list[Batch]) -> None:
+        made = stage.deliveries(results)
         if made or delivery.checkpoint is not None:
-            self._buffer.write(as_one(delivery, made))
+            try:
+                self._buffer.write(as_one(delivery, made))
+            except Exception as error:
+                stage.abandon(error)
+                raise
 
 
 def as_one(delivery: Delivery, made: list[Delivery]) -> Delivery:

@@ -86,7 +86,7 @@ class Pipeline:
             ConfigError: a component cannot be opened as it is configured.
             StorageError: the buffer cannot be opened.
         """
-        async with AsyncExitStack() as stack:
+        async with plain_errors(), AsyncExitStack() as stack:
             if not self._shared:
                 self._resources = await open_resources(self._config, self._surroundings, stack)
             loop = await self._open_delivery(stack)
@@ -125,7 +125,7 @@ class Pipeline:
     ) -> Ended:
         input_env = self._env(self._input)
         chain = await stack.enter_async_context(input_env.processors(self._input.processors))
-        async with _tasks() as tasks:
+        async with asyncio.TaskGroup() as tasks:
             intake = BufferIntake(input_env, chain, buffer, tasks)
             delivering = tasks.create_task(loop.run(), name="deliver")
             taking = tasks.create_task(
@@ -165,11 +165,13 @@ class Pipeline:
 
 
 @asynccontextmanager
-async def _tasks() -> AsyncIterator[asyncio.TaskGroup]:
-    """A task group that raises the one reason itself when there is one that people understand."""
+async def plain_errors() -> AsyncIterator[None]:
+    """Of errors that came in groups, raise the one that people understand, if there is one.
+
+    Components and loops keep their tasks in groups, and what is raised through those is wrapped.
+    """
     try:
-        async with asyncio.TaskGroup() as group:
-            yield group
+        yield
     except BaseExceptionGroup as errors:
         for kind in (ConfigError, StorageError, CollectorError):
             matching = errors.subgroup(kind)

@@ -13,10 +13,12 @@ Pure: no I/O, no clock, no await. Everything here turns deliveries into other de
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextvars import ContextVar
 from itertools import islice
+from typing import Self
 
-from openmeter_collector.errors import BatchFailed, Final
+from openmeter_collector.errors import BatchFailed, CollectorError, Final
 from openmeter_collector.message import Batch, Delivery, Message, by_index
 
 
@@ -122,6 +124,91 @@ def derived(delivery: Delivery, results: Sequence[Batch]) -> list[Delivery]:
         return []
     join = _Join(delivery, len(results))
     return [_result(join, batch, len(delivery.batch)) for batch in results]
+
+
+class Stage:
+    """One delivery on its way through processors.
+
+        with Stage(delivery) as stage:
+            results = chain.run_sync(stage.batch)
+        deliveries = stage.deliveries(results)
+
+    Processors inside may ask to be told what becomes of single messages, see `when_settled`.
+
+    Attributes:
+        batch: what to give to the processors, numbered.
+    """
+
+    __slots__ = ("_calls", "_delivery", "_token", "batch")
+
+    def __init__(self, delivery: Delivery) -> None:
+        self._delivery = delivery
+        self._calls: list[tuple[int | tuple[int, ...], Told]] = []
+        self.batch = entering(delivery.batch)
+
+    def __enter__(self) -> Self:
+        self._token = _STAGE.set(self)
+        return self
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        _STAGE.reset(self._token)
+        if error is not None:
+            self.abandon(error if isinstance(error, Exception) else Cancelled(str(error)))
+
+    def watch(self, origin: int | tuple[int, ...], told: Told) -> None:
+        """Call `told` once with the verdict on the messages that entered at `origin`."""
+        self._calls.append((origin, told))
+
+    def abandon(self, error: Exception) -> None:
+        """What came of it is not handed on: nobody will settle it."""
+        calls, self._calls = self._calls, []
+        for _, told in calls:
+            told(error)
+
+    def deliveries(self, results: Sequence[Batch]) -> list[Delivery]:
+        """What the processors made of it; see `derived`."""
+        return derived(self._watched() if self._calls else self._delivery, results)
+
+    def _watched(self) -> Delivery:
+        delivery = self._delivery
+        count = len(delivery.batch)
+
+        def settle(failure: Exception | None) -> None:
+            errors = by_index(failure, count)
+            calls, self._calls = self._calls, []
+            for origin, told in calls:
+                found = (errors[one] for one in _origins(origin, count) if one in errors)
+                told(next(found, None))
+            delivery.settle(failure)
+
+        return Delivery(delivery.batch, settle, delivery.checkpoint)
+
+
+Told = Callable[[Exception | None], None]
+"""Called once with None (safe, or delivered) or with what failed; quick, and never raises."""
+
+_STAGE: ContextVar[Stage | None] = ContextVar("stage", default=None)
+
+
+class Cancelled(CollectorError):
+    """A delivery was given up before it was handed on."""
+
+
+def when_settled(message: Message, told: Told) -> bool:
+    """Have `told` called when the fate of a message is known that a processor is working on.
+
+    What is known is the fate of the message that entered the list of processors, with all that is
+    made of it: stored, if they stand before a buffer, delivered, if they stand behind it.
+
+    Returns:
+        False if there is no delivery: a list of processors run by itself, such as in a test of a
+        config. `told` will then not be called.
+    """
+    stage = _STAGE.get()
+    if stage is None:
+        return False
+    stage.watch(message.origin, told)
+    return True
 
 
 def _result(join: _Join, batch: Batch, entered: int) -> Delivery:

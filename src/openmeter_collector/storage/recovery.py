@@ -13,8 +13,8 @@
 The collector always starts on damage, and says what it found: usage that could be read is worth more
 than a process that waits for a person.
 
-A kill at any moment of a salvage leaves either the damaged file in its place, and it is done again,
-or the finished new one: it is made beside, and moved into its place when it is on the disk.
+A kill at any moment of a salvage loses nothing: the new journal is made beside the damaged one under
+another name, gets its finished name when it is complete, and only then is the damaged one moved.
 """
 
 from __future__ import annotations
@@ -145,39 +145,46 @@ def _already_done(connection: apsw.Connection) -> int:
 
 
 def _set_aside(path: Path, reason: str) -> SetAside:
-    """Save what can be read into a new journal, keep the damaged file beside it."""
-    fresh = _fresh(path)
-    _remove(fresh)
-    report = SetAside(_unused_name(path), reason)
-    target = open_connection(fresh, "durable")
+    """Save what can be read into a new journal, keep the damaged files beside it."""
+    unfinished = path.with_name(path.name + ".salvaging")
+    _remove(unfinished)
+    report = SetAside(path, reason)
+    target = open_connection(unfinished, "durable")
     try:
         _salvage(path, target, report)
-        target.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
     finally:
+        # The only one that has it open: closing empties the log into it and removes the log.
         target.close()
-    # The database goes last: while it is in its place, all of this is done again.
-    for side in (*_SIDE_FILES, ""):
-        source = path.with_name(path.name + side)
-        if source.exists():
-            source.rename(report.path.with_name(report.path.name + side))
+    unfinished.rename(_finished(path))
     fsync_folder(path.parent)
-    _finish_salvage(path)
+    report.path = _finish_salvage(path) or path
     return report
 
 
-def _finish_salvage(path: Path) -> None:
-    """Put a finished new journal into the place that the damaged one has left."""
-    fresh = _fresh(path)
-    if fresh.exists() and not path.exists():
-        for side in _SIDE_FILES:
-            # Empty: everything was copied into the database before the old one was moved.
-            fresh.with_name(fresh.name + side).unlink(missing_ok=True)
-        fresh.rename(path)
-        fsync_folder(path.parent)
-        _note(path).unlink(missing_ok=True)
+def _finish_salvage(path: Path) -> Path | None:
+    """Move the damaged files away and the finished new journal into their place.
+
+    What is in a file that has its finished name is complete, so this may be cut off anywhere.
+
+    Returns:
+        Where the damaged file is now; None when there was nothing to finish.
+    """
+    finished = _finished(path)
+    if not finished.exists():
+        return None
+    aside = _unused_name(path)
+    for side in ("", *_SIDE_FILES):
+        source = path.with_name(path.name + side)
+        if source.exists():
+            source.rename(aside.with_name(aside.name + side))
+    fsync_folder(path.parent)
+    finished.rename(path)
+    fsync_folder(path.parent)
+    _note(path).unlink(missing_ok=True)
+    return aside
 
 
-def _fresh(path: Path) -> Path:
+def _finished(path: Path) -> Path:
     return path.with_name(path.name + ".salvaged")
 
 

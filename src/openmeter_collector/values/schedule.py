@@ -142,7 +142,7 @@ def parse_schedule(text: str) -> Schedule | None:
         name, _, text = text.partition("=")[2].partition(" ")
         try:
             zone = ZoneInfo(name)
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, KeyError) as error:
             raise ValueError(f"there is no time zone {name!r}; use a name such as UTC") from error
         text = text.strip()
     text = _MACROS.get(text, text)

@@ -196,10 +196,12 @@ def test_a_chunked_body_arrives_whole(serve):
     assert app.bodies == [b"abc" + b"x" * 16]
 
 
-def test_an_answer_before_the_body_has_come_reaches_a_client_that_is_still_sending(serve):
+@pytest.mark.parametrize("closing", [False, True])
+def test_an_answer_before_the_body_has_come_reaches_a_client_that_is_still_sending(serve, closing):
     """Closing at once would reset the line, and the client would see that instead of the answer."""
     app = Echo()
     app.read_body = False
+    app.headers = [(b"connection", b"close")] if closing else []
     with connected(serve(app)) as line:
         body = b"x" * 3_000_000
         line.sendall(HEAD + b"Content-Length: 3000000\r\n\r\n")

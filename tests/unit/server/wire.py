@@ -18,6 +18,7 @@ class Echo:
         self.bodies = []
         self.hold = None
         self.read_body = True
+        self.headers = []
 
     async def __call__(self, scope, receive, send):
         self.scopes.append(scope)
@@ -34,7 +35,7 @@ class Echo:
         if self.hold is not None:
             await self.hold.wait()
         text = f"{scope['path']} {len(body)}".encode()
-        headers = [(b"content-length", str(len(text)).encode())]
+        headers = [*self.headers, (b"content-length", str(len(text)).encode())]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         await send({"type": "http.response.body", "body": text})
 

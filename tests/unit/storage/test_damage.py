@@ -135,43 +135,47 @@ async def test_salvage_keeps_checkpoints_and_letters(filled, everything):
         assert journal.set_aside is None
 
 
-@pytest.mark.parametrize("step", ["copied", "log moved", "moved"])
+class Killed(BaseException):
+    """Nothing after it happens."""
+
+
+@pytest.mark.parametrize("renames", range(6))
 async def test_a_kill_in_the_middle_of_a_salvage_loses_nothing(
-    filled, everything, monkeypatch, step
+    options, sender, everything, monkeypatch, renames
 ):
-    recovery.mark_damaged(filled.path, "seen while in use")
+    """Wherever it is cut off, the events that were only in the log are in the new journal as well,
+    and no log is left beside a database it does not belong to.
+    """
+    async with Journal.open(options) as journal:
+        for content in (b"a", b"b", b"c"):
+            await sender(journal).write(content)
+        files = {
+            name: options.path.with_name(name).read_bytes()
+            for name in ("buffer.db", "buffer.db-wal")
+        }
+    for name, content in files.items():
+        options.path.with_name(name).write_bytes(content)
+    recovery.mark_damaged(options.path, "seen while in use")
+    rename = recovery.Path.rename
+    moved = []
 
-    class Killed(BaseException):
-        pass
+    def until_killed(self, target):
+        if len(moved) == renames:
+            raise Killed
+        moved.append(self.name)
+        return rename(self, target)
 
-    def die(*_):
-        raise Killed
-
-    if step == "copied":
-        monkeypatch.setattr(recovery, "_unused_name", lambda path: path.with_name("aside"))
-        monkeypatch.setattr(recovery.Path, "rename", die)
-    elif step == "log moved":
-        rename = recovery.Path.rename
-
-        def only_side_files(self, target):
-            if self.name == "buffer.db":
-                raise Killed
-            return rename(self, target)
-
-        monkeypatch.setattr(recovery.Path, "rename", only_side_files)
+    monkeypatch.setattr(recovery.Path, "rename", until_killed)
+    if renames < 5:
+        with pytest.raises(Killed):
+            recovery.open_or_set_aside(options.path, "durable")
     else:
-        finish = recovery._finish_salvage
-        calls = []
-        monkeypatch.setattr(
-            recovery, "_finish_salvage", lambda path: calls.append(1) if not calls else die()
-        )
-        assert finish
-    with pytest.raises(Killed):
-        recovery.open_or_set_aside(filled.path, "durable")
+        recovery.open_or_set_aside(options.path, "durable")
     monkeypatch.undo()
-    async with Journal.open(filled) as journal:
-        contents = survivors(await everything(journal))
-    assert contents == [b"%03d" % n for n in range(1, COUNT)]
+    async with Journal.open(options) as journal:
+        assert await everything(journal) == [b"a", b"b", b"c"]
+    async with Journal.open(options) as journal:
+        assert journal.set_aside is None
 
 
 async def test_a_log_without_its_database_is_kept(options, sender, everything):

@@ -23,11 +23,10 @@ from openmeter_collector.api import (
     Example,
     Message,
     Overloaded,
+    Stage,
     Undeliverable,
     buffer,
     by_index,
-    derived,
-    entering,
     field,
     section,
 )
@@ -145,8 +144,9 @@ class _Held:
             if self._chain.empty:
                 self._ready.append(delivery)
             else:
-                results = await self._chain.run(entering(delivery.batch))
-                self._ready += derived(delivery, results)
+                with Stage(delivery) as stage:
+                    results = await self._chain.run(stage.batch)
+                self._ready += stage.deliveries(results)
         delivery = self._ready.popleft()
         self._sent.add(len(delivery.batch))
         self._batch_sent.add()
@@ -272,6 +272,8 @@ class _Held:
 
     async def _rest(self, frame: _Frame) -> None:
         await self._env.sleep(_AGAIN_AFTER)
+        # Before anybody is woken: `read` ends when nothing waits and nothing rests.
+        self._resting.discard(asyncio.current_task())
         self._waiting.appendleft(frame)
         self._changed.set()
 

@@ -19,9 +19,8 @@ from openmeter_collector.api import (
     Env,
     Example,
     ProcessorNode,
+    Stage,
     buffer,
-    derived,
-    entering,
     field,
 )
 from openmeter_collector.storage.journal import Journal, JournalOptions
@@ -131,8 +130,9 @@ class _Counted:
 
     def _processed(self, delivery: Delivery) -> Delivery:
         """Processors before storing run in the write itself, so they may not wait for anything."""
-        results = self._before.run_sync(entering(delivery.batch))
-        parts = derived(delivery, results)
+        with Stage(delivery) as stage:
+            results = self._before.run_sync(stage.batch)
+        parts = stage.deliveries(results)
         kept = [message for part in parts for message in part.batch]
 
         def settle(failure: Exception | None) -> None:
@@ -147,8 +147,9 @@ class _Counted:
             if self._after.empty:
                 self._ready.append(delivery)
             else:
-                results = await self._after.run(entering(delivery.batch))
-                self._ready += reversed(derived(delivery, results))
+                with Stage(delivery) as stage:
+                    results = await self._after.run(stage.batch)
+                self._ready += reversed(stage.deliveries(results))
         delivery = self._ready.pop()
         self._sent.add(len(delivery.batch))
         self._batch_sent.add()

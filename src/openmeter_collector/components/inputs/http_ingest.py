@@ -157,7 +157,8 @@ async def answer(send: AsgiSend, refusal: Refusal) -> None:
 async def send_whole(send: AsgiSend, status: int, body: bytes, headers: Mapping[str, str]) -> None:
     """Send a whole answer."""
     pairs = [(name.encode(), value.encode()) for name, value in headers.items()]
-    pairs.append((b"content-length", str(len(body)).encode()))
+    if status not in {204, 304}:  # which have no body, so no length either (RFC 9110 8.6)
+        pairs.append((b"content-length", str(len(body)).encode()))
     await send({"type": "http.response.start", "status": status, "headers": pairs})
     await send({"type": "http.response.body", "body": body})
 

@@ -1,0 +1,1 @@
+"""Caches: keys to values, shared by label."""

@@ -1,0 +1,106 @@
+"""Appends messages to files."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from openmeter_collector.api import (
+    Batch,
+    CollectorError,
+    Env,
+    Example,
+    Interpolated,
+    Output,
+    Rejected,
+    Retryable,
+    as_failure,
+    field,
+    output,
+)
+
+BY_DAY = Example(
+    "A file for each day",
+    """
+    output:
+      file:
+        path: /var/lib/collector/${! now().ts_format("2006-01-02") }.jsonl
+        codec: lines
+    """,
+)
+_PLAIN = {"lines": b"\n", "append": b"", "all-bytes": b""}
+
+
+def _check_codec(codec: str) -> str | None:
+    if codec in _PLAIN or codec.removeprefix("delim:") not in {codec, ""}:
+        return None
+    return f"{codec!r} is no codec; use lines, append, all-bytes or delim: and what follows each"
+
+
+@output("file", categories=("Local",), examples=[BY_DAY])
+class File:
+    """Writes messages to files. Folders are made when they are missing.
+
+    A message counts as delivered when it is on the disk (the file is synchronised after each batch).
+    """
+
+    path: Interpolated = field(
+        doc="The file. May hold expressions, evaluated for each message.",
+        examples=["/tmp/data.txt", "/tmp/${! this.document.id }.json"],  # noqa: S108 - an example
+    )
+    codec: str = field(
+        default="lines",
+        doc="How messages are written: `lines` adds a line break to each, `append` nothing, "
+        "`delim:x` the text x; `all-bytes` replaces the file with each message.",
+        examples=["lines", "append", "delim:|", "all-bytes"],
+        lint=_check_codec,
+    )
+
+    @asynccontextmanager
+    async def open(self, env: Env) -> AsyncIterator[Output]:
+        del env
+        yield _Writer(self)
+
+
+class _Writer:
+    def __init__(self, config: File) -> None:
+        self._path = config.path
+        self._replace = config.codec == "all-bytes"
+        plain = _PLAIN.get(config.codec)
+        self._after = config.codec.removeprefix("delim:").encode() if plain is None else plain
+        self._turn = asyncio.Lock()
+
+    async def write(self, batch: Batch) -> None:
+        verdicts: dict[int, Exception] = {}
+        of_files: dict[str, list[int]] = {}
+        for index in range(len(batch)):
+            try:
+                of_files.setdefault(self._path.resolve(batch, index), []).append(index)
+            except CollectorError as error:
+                verdicts[index] = Rejected(f"file: the path of this message: {error}")
+        async with self._turn:
+            for path, indexes in of_files.items():
+                contents = [batch[index].content for index in indexes]
+                try:
+                    await asyncio.to_thread(self._store, Path(path), contents)
+                except (OSError, ValueError) as error:
+                    verdicts |= dict.fromkeys(indexes, Retryable(f"file {path}: {error}"))
+        if (failure := as_failure(verdicts, len(batch))) is not None:
+            raise failure
+
+    def _store(self, path: Path, contents: list[bytes]) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        data = contents[-1] if self._replace else b"".join(one + self._after for one in contents)
+        with path.open("wb" if self._replace else "ab") as file:
+            before = 0 if self._replace else file.tell()
+            try:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            except OSError:
+                # Half a line must not stay: the batch is written again, whole.
+                os.ftruncate(file.fileno(), before)
+                raise
