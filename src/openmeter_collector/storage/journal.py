@@ -98,6 +98,7 @@ class Journal:
         self.set_aside = opened.report
         self._checkpoints = opened.checkpoints
         self._dead_letters = opened.dead_letters
+        self._letters_under_way = 0
         self._events = opened.events
         self._bytes = opened.size
         self._frames = opened.frames
@@ -235,6 +236,7 @@ class Journal:
         if not group.refused:
             self._no_longer_pending(group)
         self._dead_letters += len(group.letters)
+        self._letters_under_way -= len(group.letters)
         self._reader.committed(group.frames)
         self._arrived.set()
         for delivery in group.deliveries:
@@ -359,6 +361,8 @@ class Journal:
                 if not letter.filed:
                     letter.filed = True
                     self._writer.bury(BuriedLetter(letter, frame.received_ms))
+                    # Counted from here: at the end of a run its commit may still be under way.
+                    self._letters_under_way += 1
             # After the letters, see `GroupWriter._take`: the mark is never there without them.
             self._writer.mark(lent.frame_id, bytes(frame.done))
         return again
@@ -417,7 +421,7 @@ class Journal:
             size_bytes=self._bytes,
             frames=self._frames,
             oldest_age=self._oldest_age(),
-            dead_letters=self._dead_letters,
+            dead_letters=self._dead_letters + self._letters_under_way,
             free_bytes=self._free(),
             failure=self._failure or self._read_failure,
         )

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import shutil
 import stat
 import subprocess
 import sys
@@ -121,6 +122,25 @@ async def test_a_dead_letter_leaves_the_buffer_and_enters_the_letters_in_one_ste
     )
     content = b'{"id":"1","source":"s","type":"t","subject":"u"}'
     assert found == [("1", "s", "t", "refused", content)]
+
+
+async def test_an_event_that_became_a_letter_does_not_come_back_after_a_crash(
+    options, sender, everything, tmp_path
+):
+    """Its frame is still there for its neighbour's sake; without a mark it would be buried twice."""
+    async with Journal.open(options) as journal:
+        await sender(journal).write(b"bad", b"good")
+        delivery = await journal.read()
+        verdict = Undeliverable(letter_for(delivery.batch[0]))
+        delivery.settle(BatchFailed({0: verdict, 1: Retryable("later")}))
+        while journal.status().dead_letters == 0:
+            await asyncio.sleep(0.005)
+        (tmp_path / "crashed").mkdir()
+        for name in ("buffer.db", "buffer.db-wal"):
+            shutil.copy(options.path.with_name(name), tmp_path / "crashed" / name)
+    async with Journal.open(JournalOptions(tmp_path / "crashed/buffer.db")) as journal:
+        assert await everything(journal) == [b"good"]
+        assert journal.status().dead_letters == 1
 
 
 async def test_a_letter_that_stands_for_several_frames_is_filed_once(options, sender):

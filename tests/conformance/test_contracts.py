@@ -1,0 +1,110 @@
+"""Every registered component that needs no server keeps the contract of its kind.
+
+A component that cannot be opened as it is, or is allowed an exception, stands in `WAIVERS` with the
+reason; a waiver that is not needed any more fails.
+"""
+
+import pytest
+
+from openmeter_collector.cli.registry import standard_registry
+from openmeter_collector.component.node import Node
+from openmeter_collector.config import load
+from openmeter_collector.testing import contracts
+from openmeter_collector.testing.contracts import Capabilities
+from openmeter_collector.testing.env import FakeEnv
+
+CONFIGS = {
+    ("buffer", "sqlite"): "{path: FOLDER/buffer.db, min_free_bytes: 1MiB}",
+    ("buffer", "memory"): "{}",
+    ("buffer", "none"): "{}",
+    ("input", "cloudevents"): "{address: '127.0.0.1:0'}",
+    ("input", "http_server"): "{path: /post}",
+    ("output", "openmeter"): "{url: 'http://openmeter.test'}",
+    ("output", "http_client"): "{url: 'http://peer.test'}",
+    ("output", "drop"): "{}",
+    ("output", "reject"): "no",
+    ("processor", "noop"): "{}",
+    ("processor", "mapping"): "root = this",
+    ("processor", "mutation"): "root.seen = true",
+    ("processor", "log"): "{message: seen}",
+    ("processor", "bloblang"): "root = this",
+    ("processor", "archive"): "{format: json_array}",
+    ("processor", "unarchive"): "{format: json_array}",
+    ("processor", "catch"): "[]",
+    ("processor", "split"): "{size: 2}",
+    ("processor", "json_schema"): '{schema: \'{"type":"object"}\'}',
+    ("processor", "switch"): "[]",
+    ("processor", "sync_response"): "{}",
+    ("processor", "metric"): "{type: counter, name: seen}",
+    ("output", "drop_on"): "{error: true, output: {drop: {}}}",
+    ("output", "fallback"): "[{drop: {}}, {drop: {}}]",
+    ("output", "broker"): "{outputs: [{drop: {}}]}",
+    ("output", "switch"): "{cases: [{output: {drop: {}}}]}",
+    ("output", "retry"): "{output: {drop: {}}}",
+    ("output", "file"): "{path: FOLDER/out.txt, codec: lines}",
+    ("output", "reject_errored"): "{drop: {}}",
+    ("output", "sync_response"): "{}",
+    ("input", "generate"): "{mapping: 'root = \"x\"', interval: 1s}",
+    ("input", "inproc"): "somewhere",
+    ("input", "file"): "{paths: [FOLDER/config.yaml]}",
+}
+CAN = {
+    ("buffer", "sqlite"): Capabilities(keeps=True, repeats=True),
+    ("output", "reject"): Capabilities(drops=True),
+}
+NOT_OPENED = {
+    ("input", "batched"): "a child input says what it does",
+    ("input", "broker"): "a child input says what it does",
+    ("input", "read_until"): "a child input says what it does",
+    ("input", "resource"): "it needs a resource in the config",
+    ("input", "sequence"): "a child input says what it does",
+    ("input", "stdin"): "it reads the standard input of the tests",
+    ("processor", "dedupe"): "it needs a cache resource",
+    ("output", "cache"): "it needs a cache resource",
+    ("output", "inproc"): "a write waits for an input of the same name",
+    ("output", "resource"): "it needs a resource in the config",
+    ("output", "stdout"): "it writes to the standard output of the tests",
+}
+WAIVERS: dict[tuple[str, str], str] = {}
+REGISTRY = standard_registry()
+
+
+def node_of(kind, name, folder):
+    text = f"{kind}:\n  {name}: {CONFIGS[kind, name]}\n".replace("FOLDER", str(folder))
+    if kind == "processor":
+        text = f"pipeline:\n  processors:\n    - {name}: {CONFIGS[kind, name]}\n"
+    path = folder / "config.yaml"
+    path.write_text(text)
+    config = load(path, REGISTRY)
+    node = config.pipeline.processors[0] if kind == "processor" else getattr(config, kind)
+    assert isinstance(node, Node)
+    return node
+
+
+def test_every_component_is_checked_or_says_why_not():
+    kinds = ("input", "buffer", "processor", "output")
+    registered = {(kind, name) for kind in kinds for name in REGISTRY.names(kind)}
+    assert registered == set(CONFIGS) | set(NOT_OPENED)
+    assert not set(CONFIGS) & set(NOT_OPENED)
+
+
+@pytest.mark.parametrize("key", CONFIGS, ids="-".join)
+async def test_a_component_keeps_the_contract_of_its_kind(key, tmp_path):
+    kind, _ = key
+    node = node_of(*key, tmp_path)
+    env = FakeEnv(node)
+    can = CAN.get(key, Capabilities())
+    try:
+        if kind == "buffer":
+            await contracts.check_buffer(node.config.open, env, can)
+        elif kind == "output":
+            await contracts.check_output(node.config.open, env, can)
+        elif kind == "processor":
+            await contracts.check_processor(node.config.open, env, can)
+        else:
+            await contracts.check_input(node.config.open, env)
+    except AssertionError as broken:
+        if key not in WAIVERS:
+            raise
+        pytest.xfail(f"{WAIVERS[key]}: {broken}")
+    assert key not in WAIVERS, f"the waiver of {key} is not needed any more"
