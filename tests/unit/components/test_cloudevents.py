@@ -295,7 +295,7 @@ def test_a_bomb_is_refused_with_413(encoding, body):
     assert "32" in problem(said)["detail"] or "33554432" in problem(said)["detail"]
 
 
-@pytest.mark.parametrize("part", [gzip.compress(b""), zstd.compress(b"")])
+@pytest.mark.parametrize("part", [gzip.compress(b"", mtime=0), zstd.compress(b"")])
 def test_a_body_of_very_many_empty_parts_does_not_keep_us_busy(part):
     encoding = "gzip" if part[:2] == b"\x1f\x8b" else "zstd"
     said, _ = post(part * 300_000, headers={"content-encoding": encoding})
