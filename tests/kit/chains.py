@@ -10,7 +10,7 @@ from openmeter_collector.api import Batch, Delivery, Message
 from openmeter_collector.cli.registry import standard_registry
 from openmeter_collector.config import load
 from openmeter_collector.engine.chain import through
-from openmeter_collector.engine.environment import ComponentEnv, Resources, Surroundings
+from openmeter_collector.engine.environment import ComponentEnv, Surroundings, open_resources
 from openmeter_collector.telemetry.counters import MetricStore
 from openmeter_collector.telemetry.logs import Log, LogOptions
 
@@ -96,17 +96,10 @@ async def processors(text: str, resources: str = "") -> AsyncIterator[Opened]:
         monotonic=lambda: opened.at,
         sleep=opened.sleep,
     )
-    known = Resources()
-    env = ComponentEnv(surroundings, known, config.output)
     async with AsyncExitStack() as stack:
-        for node in config.cache_resources:
-            known.caches[node.label] = await stack.enter_async_context(
-                node.config.open(env.at(node))
-            )
-        for node in config.rate_limit_resources:
-            known.rate_limits[node.label] = await stack.enter_async_context(
-                node.config.open(env.at(node))
-            )
-        opened.caches = known.caches
+        known = await open_resources(config, surroundings, stack)
+        env = ComponentEnv(surroundings, known, config.output)
+        # Without what counts, so that tests may look inside.
+        opened.caches = {label: one._cache for label, one in known.caches.items()}
         opened.chain = await stack.enter_async_context(env.processors(config.pipeline.processors))
         yield opened

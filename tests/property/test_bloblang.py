@@ -23,7 +23,7 @@ from openmeter_collector.values import json as value_json
 from openmeter_collector.values.kinds import DELETED, NOTHING, Float64
 
 SLOW = settings(
-    max_examples=250,
+    max_examples=120,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
 )

@@ -121,7 +121,9 @@ class Mapping:
         """
         try:
             return self._mapping(batch, index)  # type: ignore[no-any-return]
-        except ValueError:
+        except ValueError as error:
+            if not undefined_reason(batch, index):
+                raise self._failed(self._fast, error, batch, index) from None
             return self._guarded(self._emitted(MAPPING, defined=False), batch, index)
         except Exception as error:  # noqa: BLE001 - completed and raised again
             raise self._failed(self._fast, error, batch, index) from None
@@ -137,7 +139,9 @@ class Mapping:
         """
         try:
             return self._mutation(batch, index)  # type: ignore[no-any-return]
-        except ValueError:
+        except ValueError as error:
+            if not undefined_reason(batch, index):
+                raise self._failed(self._fast_mutation, error, batch, index) from None
             return self._guarded(self._emitted(MUTATION, defined=False), batch, index)
         except Exception as error:  # noqa: BLE001 - completed and raised again
             raise self._failed(self._fast_mutation, error, batch, index) from None

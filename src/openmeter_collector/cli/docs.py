@@ -23,7 +23,7 @@ def docs(check: bool, folder: Path) -> int:
         for name in stale:
             click.echo(f"{folder / name}: not current; run ./dev docs", err=True)
         for name in left_over:
-            click.echo(f"{folder / name}: belongs to nothing; run ./dev docs", err=True)
+            click.echo(f"{folder / name}: belongs to no component; run ./dev docs", err=True)
         return 1 if stale or left_over else 0
     for name in stale:
         path = folder / name

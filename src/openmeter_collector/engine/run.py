@@ -89,8 +89,18 @@ class Pipeline:
         async with plain_errors(), AsyncExitStack() as stack:
             if not self._shared:
                 self._resources = await open_resources(self._config, self._surroundings, stack)
-            loop = await self._open_delivery(stack)
-            return await self._run(control, stack, *loop)
+            buffer, loop = await self._open_delivery(stack)
+            timed_out = await self._run(control, stack, buffer, loop)
+        # Only now: closing the buffer is what writes the last dead letters and marks.
+        left = buffer.status()
+        return Ended(
+            delivered=loop.state.delivered,
+            left_events=left.events,
+            left_bytes=left.size_bytes,
+            dead_letters=left.dead_letters,
+            timed_out=timed_out,
+            kept=left.durable,
+        )
 
     def _env(self, node: Node) -> ComponentEnv:
         return ComponentEnv(self._surroundings, self._resources, node)
@@ -122,7 +132,8 @@ class Pipeline:
 
     async def _run(
         self, control: Control, stack: AsyncExitStack, buffer: Buffer, loop: OutputLoop
-    ) -> Ended:
+    ) -> bool:
+        """Take and deliver until the end; says whether the time for delivering ran out."""
         input_env = self._env(self._input)
         chain = await stack.enter_async_context(input_env.processors(self._input.processors))
         async with asyncio.TaskGroup() as tasks:
@@ -142,15 +153,7 @@ class Pipeline:
             loop.hurry()
             timed_out = await self._drain(delivering, stopping)
             stopping.cancel()
-        left = buffer.status()
-        return Ended(
-            delivered=loop.state.delivered,
-            left_events=left.events,
-            left_bytes=left.size_bytes,
-            dead_letters=left.dead_letters,
-            timed_out=timed_out,
-            kept=left.durable,
-        )
+        return timed_out
 
     async def _drain(self, delivering: asyncio.Task[None], stopping: asyncio.Task[object]) -> bool:
         """Deliver what is left: at leisure after the input's own end, in haste once told to stop."""

@@ -5,6 +5,7 @@ references to resources, and the batching policy that many outputs share.
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from openmeter_collector.component.node import Node
@@ -53,6 +54,10 @@ class CodeError(ValueError):
         super().__init__(text)
 
 
+_FILE = "file://"
+"""What a mapping begins with when it is in a file, relative to the working directory."""
+
+
 def compile_interpolated(text: str) -> str | Resolve:
     """The text, or what makes it: the one place where the language is plugged in for strings.
 
@@ -79,10 +84,21 @@ def compile_mapping(text: str) -> Mapping:
     """
     from openmeter_collector import bloblang  # noqa: PLC0415 - as above
 
+    if not text.startswith(_FILE):
+        try:
+            return bloblang.compile(text)
+        except bloblang.MappingError as error:
+            raise _code_error(error) from error
+    # A fault in the file has its place there, so the whole of it is told at the field's own place.
+    path = text.removeprefix(_FILE).strip()
     try:
-        return bloblang.compile(text)
+        return bloblang.compile(Path(path).read_text(encoding="utf-8"), name=path)
     except bloblang.MappingError as error:
-        raise _code_error(error) from error
+        first = error.diagnostics[0]
+        raise CodeError(f"{path}:{first.line}:{first.column}: {first.text}") from error
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "is not UTF-8 text"
+        raise CodeError(f"{path}: {reason}; name a file with a mapping") from error
 
 
 def _code_error(error: MappingError) -> CodeError:

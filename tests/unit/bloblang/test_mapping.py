@@ -7,9 +7,12 @@ import pytest
 from openmeter_collector.bloblang import (
     DELETED,
     NOTHING,
+    STANDARD,
     MappingFailed,
     SimpleDocument,
+    Value,
     compile,
+    method,
 )
 from openmeter_collector.values import json as value_json
 from openmeter_collector.values.kinds import Float64, Int64
@@ -196,3 +199,31 @@ def test_user_text_never_becomes_code():
     assert body == 1
     with pytest.raises(MappingFailed):
         run('root = __import__("os")'.replace("__import__", "throw"))
+
+
+def test_a_defect_in_a_function_is_told_as_such_and_with_its_place():
+    """Also if it raises the same exception as a message that is no document."""
+
+    @method("test")
+    def broken(value: Value) -> Value:
+        """Broken."""
+        raise ValueError("oops")
+
+    mapping = compile("root = this.a.broken()", registry=STANDARD.with_entries([broken]))
+    with pytest.raises(MappingFailed, match="defect in this function: ValueError: oops") as caught:
+        mapping.run([SimpleDocument(b"{}")], 0)
+    assert caught.value.line == 1
+
+
+@pytest.mark.parametrize(
+    "mapping",
+    [
+        'root = throw("first") + this.a.uppercase().catch(throw("second"))',
+        'root = [throw("first"), this.a.uppercase().catch(throw("second"))]',
+        'root = {"a": throw("first"), "b": match this.a { _ => throw("second") }}',
+        'root = "a".slice(throw("first"), this.a.uppercase().catch(throw("second")))',
+    ],
+)
+def test_parts_are_computed_from_left_to_right(mapping):
+    """Also if a later one needs statements before the expression."""
+    assert "first" in str(failure(mapping, '{"a":5}'))

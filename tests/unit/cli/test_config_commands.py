@@ -108,7 +108,8 @@ def test_echo_prints_what_was_understood_without_secrets(run):
 
 def test_list_knows_every_component(run):
     _, out, _ = run(list_)
-    assert "Outputs:\n  - drop\n" in out
+    assert "Outputs:\n" in out
+    assert "\n  - drop\n" in out
     _, out, _ = run(list_, "outputs", "rate-limits", "--format", "json")
     found = json.loads(out)
     assert set(found) == {"outputs", "rate-limits"}

@@ -95,16 +95,18 @@ def _pad(spec: _Spec, text: str, *, zeros: bool = False) -> str:
         return text
     if spec.has("-"):
         return text.ljust(spec.width)
+    if not zeros and spec.has("0"):
+        return text.rjust(spec.width, "0")
     if zeros and spec.has("0"):
         sign = text[:1] if text[:1] in ("+", "-", " ") else ""
         return sign + text[len(sign) :].rjust(spec.width - len(sign), "0")
     return text.rjust(spec.width)
 
 
-def _bad(verb: str, value: Value) -> str:
+def _bad(spec: _Spec, verb: str, value: Value) -> str:
     if value is None:
         return f"%!{verb}(<nil>)"
-    return f"%!{verb}({type_of(value)}={_plain(value)})"
+    return f"%!{verb}({type_of(value)}={_default(spec, value)})"
 
 
 def _value(spec: _Spec, verb: str, value: Value) -> str:
@@ -113,23 +115,23 @@ def _value(spec: _Spec, verb: str, value: Value) -> str:
     if verb == "v" and value is None:
         return _pad(spec, "<nil>")
     if value is None or verb == "p":
-        return _bad(verb, value)
+        return _bad(spec, verb, value)
     if verb == "v":
         return _default(spec, value)
     if isinstance(value, bool):
-        return _pad(spec, _plain(value)) if verb == "t" else _bad(verb, value)
+        return _pad(spec, _plain(value)) if verb == "t" else _bad(spec, verb, value)
     if isinstance(value, (list, dict)):
         return _each(spec, verb, value)
     text = _text(value)
     if text is not None:
         return _text_verb(spec, verb, value, text)
     if isinstance(value, Timestamp):
-        return _pad(spec, _plain(value)) if verb in "sq" else _bad(verb, value)
+        return _pad(spec, _plain(value)) if verb in "sq" else _bad(spec, verb, value)
     if isinstance(value, int):
         return _int_verb(spec, verb, value)
     if isinstance(value, float):
         return _float_verb(spec, verb, value)
-    return _bad(verb, value)
+    return _bad(spec, verb, value)
 
 
 def _text(value: Value) -> str | None:
@@ -153,14 +155,18 @@ def _default(spec: _Spec, value: Value) -> str:
     ):
         if spec.precision is not None:
             return _float_verb(spec, "g", value)
-        sign = "+" if spec.has("+") and value >= 0 else ""
-        return _pad(spec, sign + _plain(value), zeros=True)
+        return _pad(spec, _plain(value), zeros=True)
     if isinstance(value, Integer):
-        return _int_verb(spec, "d", value)
+        # The plus of `%+v` is about the names of fields, not about signs.
+        bare = _Spec(spec.flags.replace("+", ""), spec.width, spec.precision)
+        return _int_verb(bare, "d", value)
+    if isinstance(value, (list, dict)):
+        return _each(spec, "v", value)
     if isinstance(value, str) and spec.has("#"):
         return _pad(spec, quote(value))
-    if isinstance(value, str) and spec.precision is not None:
-        return _pad(spec, value[: spec.precision])
+    text = None if isinstance(value, bytes) else _text(value)
+    if text is not None and spec.precision is not None:
+        return _pad(spec, text[: spec.precision])
     return _pad(spec, _plain(value))
 
 
@@ -197,11 +203,16 @@ def _time(value: Timestamp) -> str:
     return format_time(value, "2006-01-02 15:04:05.999999999 -0700 MST")
 
 
+def _inner(spec: _Spec, verb: str, value: Value) -> str:
+    """An element; a null in it has no verb."""
+    return "<nil>" if value is None else _value(spec, verb, value)
+
+
 def _each(spec: _Spec, verb: str, value: Value) -> str:
     if isinstance(value, list):
-        return "[" + " ".join(_value(spec, verb, one) for one in value) + "]"
+        return "[" + " ".join(_inner(spec, verb, one) for one in value) + "]"
     pairs = sorted(value.items())
-    shown = (f"{_value(spec, verb, key)}:{_value(spec, verb, one)}" for key, one in pairs)
+    shown = (f"{_value(spec, verb, key)}:{_inner(spec, verb, one)}" for key, one in pairs)
     return "map[" + " ".join(shown) + "]"
 
 
@@ -224,7 +235,7 @@ def _text_verb(spec: _Spec, verb: str, value: Value, text: str) -> str:
         return _pad(spec, shown.upper() if verb == "X" else shown)
     if isinstance(value, bytes) and verb == "d":
         return _pad(spec, _plain(value))
-    return _bad(verb, value)
+    return _bad(spec, verb, value)
 
 
 def _int_verb(spec: _Spec, verb: str, value: int) -> str:
@@ -252,7 +263,7 @@ def _int_verb(spec: _Spec, verb: str, value: int) -> str:
         char = f" '{chr(number)}'" if spec.has("#") and 0 <= number < 0x110000 else ""
         return _pad(spec, f"U+{size:04X}{char}")
     else:
-        return _bad(verb, value)
+        return _bad(spec, verb, value)
     if spec.precision is not None:
         digits = "" if spec.precision == 0 and size == 0 else digits.rjust(spec.precision, "0")
         return _pad(spec, sign + digits)
@@ -262,7 +273,7 @@ def _int_verb(spec: _Spec, verb: str, value: int) -> str:
 def _float_verb(spec: _Spec, verb: str, value: float) -> str:
     number = float(str_float32(value)) if isinstance(value, Float32) else float(value)
     if verb not in "eEfFgG":
-        return _bad(verb, value)
+        return _bad(spec, verb, value)
     if number - number != 0:
         return _pad(_Spec(spec.flags.replace("0", ""), spec.width), text_float(number))
     size = abs(number)

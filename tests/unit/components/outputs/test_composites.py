@@ -164,6 +164,16 @@ async def test_a_child_that_lost_its_connection_is_opened_again_alone():
         assert WRITTEN == {"one": [["a"], ["a"]], "two": [["a"]]}
 
 
+@virtual_time
+async def test_a_child_that_lost_its_connection_does_not_take_its_parent_along():
+    text = "output: {switch: {cases: [{output: {scripted: {name: one}}}]}}"
+    async with opened_output(text) as opened:
+        SCRIPTS["one"] = failing(Disconnected("gone"))
+        with pytest.raises(Retryable, match="gone"):
+            await opened.write("a")
+        await opened.write("a")
+
+
 async def test_file_appends_lines_by_path(tmp_path):
     text = f"output: {{file: {{path: '{tmp_path}/sub/${{! meta(\"kind\") }}.txt'}}}}"
     async with opened_output(text) as opened:

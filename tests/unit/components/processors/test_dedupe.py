@@ -1,10 +1,11 @@
 """dedupe: what is marked, and when."""
 
 import asyncio
+from types import SimpleNamespace
 
 import pytest
 
-from kit.chains import errors, processors, shown
+from kit.chains import errors, message, processors, shown
 from openmeter_collector.api import BatchFailed, Retryable
 
 CACHE = "cache_resources: [{label: seen, memory: {default_ttl: 1h}}]"
@@ -112,3 +113,34 @@ async def test_on_its_own_without_a_delivery_it_marks_at_once():
     async with processors(TEXT, CACHE) as opened:
         assert shown(await opened.run('{"id":"1"}')) == [['{"id":"1"}']]
         assert await opened.run('{"id":"1"}') == []
+
+
+async def test_a_full_buffer_does_not_keep_a_key_for_ever():
+    """What was refused was never under way: the sender that tries again is not made to wait."""
+    from openmeter_collector.api import Delivery, Overloaded  # noqa: PLC0415
+    from openmeter_collector.engine.input_loop import BufferIntake  # noqa: PLC0415
+
+    class Buffer:
+        full = True
+
+        def __init__(self):
+            self.written = []
+
+        def write(self, delivery):
+            if self.full:
+                raise Overloaded("full")
+            self.written.append(delivery)
+
+    async with processors(TEXT, CACHE) as opened, asyncio.TaskGroup() as tasks:
+        buffer, verdicts = Buffer(), []
+        intake = BufferIntake(
+            SimpleNamespace(metrics=opened.metrics.scope()), opened.chain, buffer, tasks
+        )
+        for full in (True, False):
+            buffer.full = full
+            intake.offer(Delivery([message('{"id":"1"}')], verdicts.append))
+            async with asyncio.timeout(5):
+                while not (verdicts if full else buffer.written):
+                    await asyncio.sleep(0)
+        buffer.written[0].settle(None)
+    assert [type(one) for one in verdicts] == [Overloaded, type(None)]
