@@ -52,6 +52,8 @@ class _Limited(HttpToolsProtocol):
         self._unanswered = 0
         self._deadline = self.loop.time() + self.limits.idle_timeout
         self._write_deadline = _NEVER
+        if self.scheme == "https":
+            self.app_state = {"tls": _tls_facts(transport)}
         if len(self.connections) > self.limits.max_connections:
             self._refuse(503, "too many connections", retry_after=1)
 
@@ -68,8 +70,7 @@ class _Limited(HttpToolsProtocol):
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserUpgrade as offer:
-            if not self._deaf:
-                self._ignore_upgrade(data[offer.args[0] :])
+            self._upgrade(data[offer.args[0] :])
         except httptools.HttpParserError as error:
             if not self._deaf:
                 self._refuse(400, f"the request cannot be read: {type(error).__name__}")
@@ -78,6 +79,17 @@ class _Limited(HttpToolsProtocol):
             # heads are counted raw, from the second piece on: the first may hold other things.
             if unfinished and self._begun and self._raw_bytes > self.limits.max_header_bytes:
                 self._refuse_head()
+
+    def _upgrade(self, rest: bytes) -> None:
+        if self._deaf:
+            return
+        if not self._should_upgrade():
+            self._ignore_upgrade(rest)
+        elif self._unanswered:
+            self._refuse(400, "an upgrade behind unanswered requests")
+        else:
+            self._deadline = _NEVER
+            self.handle_websocket_upgrade()
 
     def _ignore_upgrade(self, rest: bytes) -> None:
         """RFC 9110 7.8: an offer to upgrade may be ignored. The parser stops at it, so the body is
@@ -135,6 +147,9 @@ class _Limited(HttpToolsProtocol):
             return
         if self._hosts > 1 or (not self._hosts and self.parser.get_http_version() == "1.1"):
             self._refuse(400, "there must be one Host header")
+            return
+        if self.parser.should_upgrade() and self._should_upgrade():
+            super().on_headers_complete()
             return
         self._in_head = False
         self._fields_bytes = 0
@@ -271,6 +286,20 @@ _TITLES: Final = {
     431: "Request Header Fields Too Large",
     503: "Service Unavailable",
 }
+
+
+def _tls_facts(transport: asyncio.Transport) -> dict[str, str]:
+    """What is known about a TLS connection, under the names that pipelines know."""
+    tls = transport.get_extra_info("ssl_object")
+    if tls is None:
+        return {}
+    cipher = tls.cipher()
+    facts = {"http_server_tls_version": tls.version() or "", "http_server_tls_subject": ""}
+    facts["http_server_tls_cipher_suite"] = cipher[0] if cipher else ""
+    subject = (tls.getpeercert() or {}).get("subject", ())
+    pairs = [f"{name}={value}" for part in subject for name, value in part]
+    facts["http_server_tls_subject"] = ",".join(pairs)
+    return facts
 
 
 class BoundListener:

@@ -246,7 +246,7 @@ def test_the_quick_and_the_thorough_check_agree():
 
 
 def flated(body, window):
-    stream = zlib.compressobj(9, zlib.DEFLATED, window)
+    stream = zlib.compressobj(1, zlib.DEFLATED, window)
     return stream.compress(body) + stream.flush()
 
 
@@ -277,27 +277,23 @@ def test_a_compressed_body_that_was_cut_is_refused(encoding):
         assert taken == []
 
 
-BOMB = b"[" + b" " * (40 << 20) + b"]"
-
-
-@pytest.mark.parametrize(
-    ("encoding", "body"),
-    [
-        ("gzip", gzip.compress(BOMB)),
-        ("deflate", flated(BOMB, 15)),
-        ("deflate", flated(BOMB, -15)),
-        ("zstd", zstd.compress(BOMB)),
-    ],
-)
-def test_a_bomb_is_refused_with_413(encoding, body):
+@pytest.mark.parametrize("packing", ["gzip", "zlib", "deflate", "zstd"])
+def test_a_bomb_is_refused_with_413(packing):
+    bomb = b"[" + b" " * (40 << 20) + b"]"
+    encoding, body = {
+        "gzip": lambda: ("gzip", gzip.compress(bomb, 1, mtime=0)),
+        "zlib": lambda: ("deflate", flated(bomb, 15)),
+        "deflate": lambda: ("deflate", flated(bomb, -15)),
+        "zstd": lambda: ("zstd", zstd.compress(bomb)),
+    }[packing]()
     said, _ = post(body, headers={"content-encoding": encoding})
     assert said.status == 413
     assert "32" in problem(said)["detail"] or "33554432" in problem(said)["detail"]
 
 
-@pytest.mark.parametrize("part", [gzip.compress(b"", mtime=0), zstd.compress(b"")])
-def test_a_body_of_very_many_empty_parts_does_not_keep_us_busy(part):
-    encoding = "gzip" if part[:2] == b"\x1f\x8b" else "zstd"
+@pytest.mark.parametrize("encoding", ["gzip", "zstd"])
+def test_a_body_of_very_many_empty_parts_does_not_keep_us_busy(encoding):
+    part = gzip.compress(b"") if encoding == "gzip" else zstd.compress(b"")
     said, _ = post(part * 300_000, headers={"content-encoding": encoding})
     assert said.status == 400
 
