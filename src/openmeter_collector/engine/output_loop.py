@@ -12,7 +12,7 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from openmeter_collector.component.buffer import Buffer, DeadLetter, Undeliverable
 from openmeter_collector.component.env import Chain, Env
@@ -28,7 +28,7 @@ from openmeter_collector.errors import (
     Paused,
     Rejected,
 )
-from openmeter_collector.message import Batch, Delivery
+from openmeter_collector.message import Batch, Delivery, as_failure, by_index
 
 _SMALLER_EVERY = 4
 _PAUSED = BackOff(initial=5.0, longest=60.0)
@@ -145,10 +145,45 @@ class OutputLoop:
                 return
             self.state.in_flight += 1
             try:
-                for delivery in await through(self._batch_chain, batch):
-                    await self._deliver(delivery)
+                if self._batch_chain.empty:
+                    await self._deliver(batch)
+                else:
+                    await self._deliver_made(batch)
             finally:
                 self.state.in_flight -= 1
+
+    async def _deliver_made(self, delivery: Delivery) -> None:
+        """Deliver what the batching policy's processors make of a batch.
+
+        An `archive` there makes one message of many. When that is refused, its sources are halved
+        and archived anew until the bad one is alone: its neighbours are no part of its verdict.
+        """
+        batch = delivery.batch
+        verdicts: dict[int, Exception] = {}
+        pieces: deque[Sequence[int]] = deque([range(len(batch))])
+        while pieces:
+            indexes = pieces.popleft()
+            outcome: list[Exception | None] = []
+            sources = Delivery([batch[index] for index in indexes], outcome.append)
+            for made in await through(self._batch_chain, sources):
+                await self._deliver(made)
+            shared: dict[int, list[int]] = {}
+            for at, error in by_index(outcome[0], len(indexes)).items():
+                verdicts[indexes[at]] = error
+                if isinstance(error, Undeliverable):
+                    shared.setdefault(id(error), []).append(indexes[at])
+                    if len(indexes) == 1:  # the letter is about the event, not about its archive
+                        letters = [
+                            replace(one, message=batch[indexes[at]]) for one in error.letters
+                        ]
+                        verdicts[indexes[at]] = Undeliverable(*letters)
+            for refused in shared.values():
+                if len(refused) > 1:
+                    for index in refused:
+                        del verdicts[index]
+                    middle = len(refused) // 2
+                    pieces.extend((refused[:middle], refused[middle:]))
+        delivery.settle(as_failure(verdicts, len(batch)))
 
     async def _deliver(self, delivery: Delivery) -> None:
         batch = delivery.batch
