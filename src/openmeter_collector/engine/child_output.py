@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import deque
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 from openmeter_collector.component.env import Chain, Env
 from openmeter_collector.component.output import Output
 from openmeter_collector.engine.batching import Batcher, Policy
 from openmeter_collector.engine.chain import through
+from openmeter_collector.engine.halving import narrowed
 from openmeter_collector.errors import CollectorError, EndOfInput, Rejected
 from openmeter_collector.message import Batch, Delivery, as_failure, by_index
 from openmeter_collector.spec.fields import BatchPolicy, MappingText
@@ -124,26 +124,8 @@ class ChildOutput:
         """Write a batch; one that is refused is halved, before its processors made one of many,
         until what is refused is alone. The neighbours of a bad message are delivered.
         """
-        batch = delivery.batch
-        verdicts: dict[int, Exception] = {}
-        pieces: deque[Sequence[int]] = deque([range(len(batch))])
-        while pieces:
-            indexes = pieces.popleft()
-            whole = len(indexes) == len(batch)
-            tried = batch if whole else [batch[index] for index in indexes]
-            failure = await self._attempt(tried)
-            together: dict[int, list[int]] = {}
-            for at, error in by_index(failure, len(indexes)).items():
-                verdicts[indexes[at]] = error
-                if isinstance(error, Rejected):
-                    together.setdefault(id(error), []).append(indexes[at])
-            for refused in together.values():
-                if len(refused) > 1:
-                    for index in refused:
-                        del verdicts[index]
-                    middle = len(refused) // 2
-                    pieces.extend((refused[:middle], refused[middle:]))
-        delivery.settle(as_failure(verdicts, len(batch)))
+        verdicts = await narrowed(delivery.batch, self._attempt, Rejected)
+        delivery.settle(as_failure(verdicts, len(delivery.batch)))
 
     async def _attempt(self, batch: Batch) -> Exception | None:
         outcome: list[Exception | None] = []

@@ -19,6 +19,7 @@ from openmeter_collector.component.env import Chain, Env
 from openmeter_collector.component.output import Output
 from openmeter_collector.engine.batching import Batcher, Policy
 from openmeter_collector.engine.chain import through
+from openmeter_collector.engine.halving import narrowed
 from openmeter_collector.engine.retry import BackOff, Gate, Pass
 from openmeter_collector.errors import (
     BatchFailed,
@@ -158,32 +159,19 @@ class OutputLoop:
         An `archive` there makes one message of many. When that is refused, its sources are halved
         and archived anew until the bad one is alone: its neighbours are no part of its verdict.
         """
-        batch = delivery.batch
-        verdicts: dict[int, Exception] = {}
-        pieces: deque[Sequence[int]] = deque([range(len(batch))])
-        while pieces:
-            indexes = pieces.popleft()
-            outcome: list[Exception | None] = []
-            sources = Delivery([batch[index] for index in indexes], outcome.append)
-            for made in await through(self._batch_chain, sources):
-                await self._deliver(made)
-            shared: dict[int, list[int]] = {}
-            for at, error in by_index(outcome[0], len(indexes)).items():
-                verdicts[indexes[at]] = error
-                if isinstance(error, Undeliverable):
-                    shared.setdefault(id(error), []).append(indexes[at])
-                    if len(indexes) == 1:  # the letter is about the event, not about its archive
-                        letters = [
-                            replace(one, message=batch[indexes[at]]) for one in error.letters
-                        ]
-                        verdicts[indexes[at]] = Undeliverable(*letters)
-            for refused in shared.values():
-                if len(refused) > 1:
-                    for index in refused:
-                        del verdicts[index]
-                    middle = len(refused) // 2
-                    pieces.extend((refused[:middle], refused[middle:]))
-        delivery.settle(as_failure(verdicts, len(batch)))
+        verdicts = await narrowed(delivery.batch, self._attempt_made, Undeliverable)
+        delivery.settle(as_failure(verdicts, len(delivery.batch)))
+
+    async def _attempt_made(self, batch: Batch) -> Exception | None:
+        outcome: list[Exception | None] = []
+        for made in await through(self._batch_chain, Delivery(batch, outcome.append)):
+            await self._deliver(made)
+        failure = outcome[0]
+        if len(batch) == 1:
+            verdict = by_index(failure, 1).get(0)
+            if isinstance(verdict, Undeliverable):  # its letter is about the event, not its archive
+                return Undeliverable(*(replace(one, message=batch[0]) for one in verdict.letters))
+        return failure
 
     async def _deliver(self, delivery: Delivery) -> None:
         batch = delivery.batch
