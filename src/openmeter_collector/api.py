@@ -12,7 +12,9 @@ from openmeter_collector.component.env import (
     HttpResponse,
     Listener,
     ListenOptions,
+    Respond,
     Scope,
+    ShortWay,
 )
 from openmeter_collector.component.inproc import Handover
 from openmeter_collector.component.input import Input, Intake, Puller
@@ -157,11 +159,13 @@ __all__ = [
     "RateLimitNode",
     "RateLimitRef",
     "Rejected",
+    "Respond",
     "ResponseStore",
     "Retryable",
     "ScannerNode",
     "Scope",
     "Settle",
+    "ShortWay",
     "Stage",
     "State",
     "StateStore",
