@@ -22,6 +22,15 @@ from openmeter_collector.component.output import Output
 from openmeter_collector.component.processor import AsyncProcessor, Processor
 from openmeter_collector.component.rate_limit import RateLimit
 from openmeter_collector.component.response import ResponseStore, respond
+from openmeter_collector.component.scanner import (
+    BEGINNING,
+    MOST_AT_ONCE,
+    Position,
+    Reading,
+    Scanned,
+    Scanner,
+    Source,
+)
 from openmeter_collector.component.state import State, StateStore
 from openmeter_collector.errors import (
     BatchFailed,
@@ -35,6 +44,7 @@ from openmeter_collector.errors import (
     Rejected,
     Retryable,
     StorageError,
+    Unreadable,
 )
 from openmeter_collector.message import (
     NO_METADATA,
@@ -92,6 +102,8 @@ from openmeter_collector.telemetry.counters import MetricStore
 from openmeter_collector.values.units import ByteSize, Duration
 
 __all__ = [
+    "BEGINNING",
+    "MOST_AT_ONCE",
     "NO_METADATA",
     "AsgiApp",
     "AsgiReceive",
@@ -148,6 +160,7 @@ __all__ = [
     "Overloaded",
     "Page",
     "Paused",
+    "Position",
     "ProcessingError",
     "Processor",
     "ProcessorNode",
@@ -156,18 +169,23 @@ __all__ = [
     "RateLimit",
     "RateLimitNode",
     "RateLimitRef",
+    "Reading",
     "Rejected",
     "ResponseStore",
     "Retryable",
+    "Scanned",
+    "Scanner",
     "ScannerNode",
     "Scope",
     "Settle",
+    "Source",
     "Stage",
     "State",
     "StateStore",
     "StorageError",
     "TracerNode",
     "Undeliverable",
+    "Unreadable",
     "Url",
     "Value",
     "as_failure",
