@@ -98,6 +98,7 @@ from openmeter_collector.spec.http_answers import raise_for_answer, retry_after
 from openmeter_collector.spec.http_auth import Authorizer, Jwt, OAuth, OAuth2
 from openmeter_collector.spec.http_auth import BasicAuth as HttpBasicAuth
 from openmeter_collector.spec.metadata_filter import MetadataFilter
+from openmeter_collector.spec.redis import RedisClient, RedisRetries, RedisServer, redis_client
 from openmeter_collector.telemetry.counters import MetricStore
 from openmeter_collector.values.units import ByteSize, Duration
 
@@ -170,6 +171,9 @@ __all__ = [
     "RateLimitNode",
     "RateLimitRef",
     "Reading",
+    "RedisClient",
+    "RedisRetries",
+    "RedisServer",
     "Rejected",
     "ResponseStore",
     "Retryable",
@@ -201,6 +205,7 @@ __all__ = [
     "processor",
     "raise_for_answer",
     "rate_limit",
+    "redis_client",
     "respond",
     "retry_after",
     "scanner",

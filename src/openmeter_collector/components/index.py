@@ -82,10 +82,13 @@ INDEX: Final = {
         "memory": "openmeter_collector.components.caches.memory:Memory",
         "multilevel": "openmeter_collector.components.caches.multilevel:Multilevel",
         "noop": "openmeter_collector.components.caches.noop:Noop",
+        "redis": "openmeter_collector.components.caches.redis:Redis",
+        "sqlite": "openmeter_collector.components.caches.sqlite:SqliteCache",
         "ttlru": "openmeter_collector.components.caches.ttlru:TtlLru",
     },
     "rate_limit": {
         "local": "openmeter_collector.components.rate_limits.local:Local",
+        "redis": "openmeter_collector.components.rate_limits.redis:Redis",
     },
     "metrics": {
         "json_api": "openmeter_collector.components.metrics.json_api:JsonApi",
