@@ -18,6 +18,7 @@ from openmeter_collector.component.input import Input, Intake
 from openmeter_collector.component.node import Node
 from openmeter_collector.component.output import Output
 from openmeter_collector.component.rate_limit import RateLimit
+from openmeter_collector.component.scanner import Scanner
 from openmeter_collector.component.state import State
 from openmeter_collector.message import Batch
 from openmeter_collector.telemetry.counters import Metrics
@@ -204,6 +205,9 @@ class Env(Protocol):
 
     def processors(self, nodes: Sequence[Node]) -> AbstractAsyncContextManager[Chain]:
         """Open a list of processors as one."""
+
+    def scanner(self, node: Node) -> AbstractAsyncContextManager[Scanner]:
+        """Open a scanner."""
 
     # Resources, by label. A label that does not exist was refused when the config was decoded.
 
