@@ -39,7 +39,7 @@ JSONL = Example(
 _AT_ONCE = 100
 
 
-@input("file", categories=("Local",), examples=[JSONL])
+@input("file", dangerous="files", categories=("Local",), examples=[JSONL])
 class FileInput:
     """Reads files, one after the other, and ends.
 
