@@ -86,6 +86,7 @@ from openmeter_collector.spec.fields import (
 from openmeter_collector.spec.http_answers import raise_for_answer, retry_after
 from openmeter_collector.spec.http_auth import Authorizer, Jwt, OAuth, OAuth2
 from openmeter_collector.spec.http_auth import BasicAuth as HttpBasicAuth
+from openmeter_collector.spec.http_request import Exchange, HttpRequest, Requester, requester
 from openmeter_collector.spec.metadata_filter import MetadataFilter
 from openmeter_collector.telemetry.counters import MetricStore
 from openmeter_collector.values.units import ByteSize, Duration
@@ -119,9 +120,11 @@ __all__ = [
     "EndOfInput",
     "Env",
     "Example",
+    "Exchange",
     "Handover",
     "HttpBasicAuth",
     "HttpClient",
+    "HttpRequest",
     "HttpResponse",
     "Input",
     "InputNode",
@@ -156,6 +159,7 @@ __all__ = [
     "RateLimitNode",
     "RateLimitRef",
     "Rejected",
+    "Requester",
     "ResponseStore",
     "Retryable",
     "ScannerNode",
@@ -180,6 +184,7 @@ __all__ = [
     "processor",
     "raise_for_answer",
     "rate_limit",
+    "requester",
     "respond",
     "retry_after",
     "scanner",

@@ -44,7 +44,9 @@ def faults(text, trust, document=Stream):
 
 def test_what_comes_over_the_api_writes_no_files_unless_that_is_allowed():
     (fault,) = faults(WRITES, of_the_api())
-    assert fault.startswith("s.yaml:2:3 root.output: output 'file' is not allowed here: it reads or writes")
+    assert fault.startswith(
+        "s.yaml:2:3 root.output: output 'file' is not allowed here: it reads or writes"
+    )
     assert "--allow-api files" in fault
     assert faults(WRITES, of_the_api("files")) == []
 
