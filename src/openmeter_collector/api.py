@@ -23,6 +23,13 @@ from openmeter_collector.component.processor import AsyncProcessor, Processor
 from openmeter_collector.component.rate_limit import RateLimit
 from openmeter_collector.component.response import ResponseStore, respond
 from openmeter_collector.component.state import State, StateStore
+from openmeter_collector.component.windowed import (
+    Unfinished,
+    Unobtainable,
+    WindowedInput,
+    WindowPlan,
+    WindowSource,
+)
 from openmeter_collector.errors import (
     BatchFailed,
     CollectorError,
@@ -35,6 +42,7 @@ from openmeter_collector.errors import (
     Rejected,
     Retryable,
     StorageError,
+    Superseded,
 )
 from openmeter_collector.message import (
     NO_METADATA,
@@ -49,6 +57,7 @@ from openmeter_collector.message import (
     by_index,
 )
 from openmeter_collector.message.settlement import Stage, derived, entering, when_settled
+from openmeter_collector.spec.catch_up import CatchUp, check_schedule, windows_of
 from openmeter_collector.spec.client_tls import ClientTls
 from openmeter_collector.spec.component import (
     Example,
@@ -108,6 +117,7 @@ __all__ = [
     "Cache",
     "CacheNode",
     "CacheRef",
+    "CatchUp",
     "Chain",
     "Checkpoint",
     "ClientTls",
@@ -166,14 +176,21 @@ __all__ = [
     "State",
     "StateStore",
     "StorageError",
+    "Superseded",
     "TracerNode",
     "Undeliverable",
+    "Unfinished",
+    "Unobtainable",
     "Url",
     "Value",
+    "WindowPlan",
+    "WindowSource",
+    "WindowedInput",
     "as_failure",
     "buffer",
     "by_index",
     "cache",
+    "check_schedule",
     "derived",
     "entering",
     "field",
@@ -189,4 +206,5 @@ __all__ = [
     "section",
     "tracer",
     "when_settled",
+    "windows_of",
 ]
