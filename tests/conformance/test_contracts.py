@@ -45,6 +45,7 @@ CONFIGS = {
     ("output", "reject_errored"): "{drop: {}}",
     ("output", "sync_response"): "{}",
     ("input", "generate"): "{mapping: 'root = \"x\"', interval: 1s}",
+    ("input", "prometheus"): "{url: 'http://x.test', queries: [{query: {name: a, promql: b}}]}",
     ("input", "inproc"): "somewhere",
     ("input", "file"): "{paths: [FOLDER/config.yaml]}",
     ("processor", "bounds_check"): "{max_parts: 100}",

@@ -106,7 +106,23 @@ def _npm_folder() -> Path:
     return CACHE / f"npm-{_digest(_JS / 'package-lock.json')}"
 
 
+def on_path(name: str) -> Callable[[], Path | None]:
+    """Finds a program by its name."""
+
+    def find() -> Path | None:
+        found = shutil.which(name)
+        return Path(found) if found else None
+
+    return find
+
+
 NEEDS = (
+    Need(
+        "Prometheus",
+        "tests/integration/test_prometheus.py",
+        on_path("prometheus"),
+        debian=("prometheus",),
+    ),
     Need("Node.js 22 or newer", "tests/e2e/test_sdk_javascript.py", node, _get_node),
     Need(
         "@openmeter/sdk from npm",

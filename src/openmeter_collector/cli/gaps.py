@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import click
 import orjson
@@ -123,7 +124,7 @@ async def _live(asked: _Asked, url: str) -> list[dict[str, Any]]:
         for path in sorted(paths):
             where = path.partition(_MARK)[2]
             if asked.means(where):
-                found.append({"input": where, **await _ask(client, f"{url}{path}", asked)})
+                found.append({"input": where, **await _ask(client, f"{url}{quote(path)}", asked)})
         return found
 
 

@@ -36,6 +36,7 @@ from openmeter_collector.values.windows import Grid, Ledger, Span, Window, momen
 _LOOK_AGAIN: Final = 10.0  # seconds; a clock that was set is noticed within this
 _FIRST_PAUSE: Final = 1.0
 _LONGEST_PAUSE: Final = 300.0
+_NOTE_EVERY: Final = 60.0
 _ONLY_NOW: Final = "the source shows only what is now, and that time has passed"
 
 
@@ -123,6 +124,7 @@ class WindowedInput:
         self._failures = 0
         self._paused_until = 0.0
         self._looked = 0.0
+        self._noted = 0.0
         self._told: list[Window] = []
         self._measure()
 
@@ -314,7 +316,10 @@ class WindowedInput:
             asked = min(error.retry_after, 3600.0)
         self._paused_until = now + max(self._pause(self._failures), asked)
         known.until = now + max(self._pause(known.attempts), asked)
-        self._tell(window, str(error))
+        if self._tell(window, str(error)) or now > self._noted + _NOTE_EVERY:
+            # Nothing is done that would carry the ledger along; who looks into it should see why.
+            self._noted = now
+            self._tasks.create_task(self._commit([], _nothing))
 
     def _pause(self, attempts: int) -> float:
         full = min(_LONGEST_PAUSE, _FIRST_PAUSE * 2.0 ** min(attempts - 1, 20))
@@ -322,16 +327,17 @@ class WindowedInput:
 
     # ---- what is said ----------------------------------------------------------------------
 
-    def _tell(self, window: Window, cause: str) -> None:
+    def _tell(self, window: Window, cause: str) -> bool:
         """Say it once for each gap: neighbours and repetitions are the same one."""
         for at, gap in enumerate(self._told):
             if gap.start <= window.start <= gap.end:
                 self._told[at] = Window(gap.start, max(gap.end, window.end))
-                return
+                return False
         self._told.append(window)
         self._env.log.warning(
             "windows are missing and will be fetched", **_when(window), cause=cause
         )
+        return True
 
     def _say_lost(self, when: dict[str, str], cause: str) -> None:
         self._env.log.error("windows are lost", **when, cause=cause)
