@@ -314,8 +314,8 @@ class WindowedInput:
         now, asked = self._env.monotonic(), 0.0
         if isinstance(error, Overloaded) and error.retry_after:
             asked = min(error.retry_after, 3600.0)
-        self._paused_until = now + max(self._pause(self._failures), asked)
-        known.until = now + max(self._pause(known.attempts), asked)
+        self._paused_until = now + (asked or self._pause(self._failures))
+        known.until = now + (asked or self._pause(known.attempts))
         if self._tell(window, str(error)) or now > self._noted + _NOTE_EVERY:
             # Nothing is done that would carry the ledger along; who looks into it should see why.
             self._noted = now

@@ -38,6 +38,7 @@ from openmeter_collector.api import (
     Message,
     OAuth,
     OAuth2,
+    Overloaded,
     Retryable,
     Url,
     WindowedInput,
@@ -297,10 +298,9 @@ class _Server:
         path = self._config.bearer_token_file
         if path:
             try:
-                token = await asyncio.to_thread(Path(path).read_text, "utf-8")
+                return f"Bearer {_read(path)}"
             except OSError as error:
                 raise Retryable(f"bearer_token_file {path}: {error.strerror}") from error
-            return f"Bearer {token.strip()}"
         return await self._auth.header(method, self._url) or self._own_header
 
     def _check_clock(self, response: HttpResponse, at: int) -> None:
@@ -313,9 +313,11 @@ class _Server:
         except ValueError:
             return
         if server + 1 < at / 1000:  # the header has whole seconds
-            raise Retryable(
-                f"{self._url}: its clock is {at / 1000 - server:.0f}s before the end of the window; "
-                "set the clocks, or use query_offset"
+            behind = at / 1000 - server
+            raise Overloaded(
+                f"{self._url}: its clock is {behind:.0f}s before the end of the window; "
+                "set the clocks, or use query_offset",
+                behind,
             )
 
 
@@ -377,6 +379,10 @@ class _Query:
                     query=self._query.name,
                     remark=text[:_MOST_TOLD],
                 )
+
+
+def _read(path: str) -> str:
+    return Path(path).read_text("utf-8").strip()
 
 
 def filled(promql: str, about: Window) -> str:
