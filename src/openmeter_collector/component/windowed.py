@@ -314,7 +314,10 @@ class WindowedInput:
         now, asked = self._env.monotonic(), 0.0
         if isinstance(error, Overloaded) and error.retry_after:
             asked = min(error.retry_after, 3600.0)
-        self._paused_until = now + (asked or self._pause(self._failures))
+        # The newest window is tried in spite of a pause and must not make it longer: older ones may
+        # be well again while the newest always fails (a server whose clock is behind).
+        if now >= self._paused_until:
+            self._paused_until = now + (asked or self._pause(self._failures))
         known.until = now + (asked or self._pause(known.attempts))
         if self._tell(window, str(error)) or now > self._noted + _NOTE_EVERY:
             # Nothing is done that would carry the ledger along; who looks into it should see why.
