@@ -34,6 +34,13 @@ from openmeter_collector.component.scanner import (
     Source,
 )
 from openmeter_collector.component.state import State, StateStore
+from openmeter_collector.component.windowed import (
+    Unfinished,
+    Unobtainable,
+    WindowedInput,
+    WindowPlan,
+    WindowSource,
+)
 from openmeter_collector.errors import (
     BatchFailed,
     CollectorError,
@@ -46,6 +53,7 @@ from openmeter_collector.errors import (
     Rejected,
     Retryable,
     StorageError,
+    Superseded,
     Unreadable,
 )
 from openmeter_collector.message import (
@@ -61,6 +69,7 @@ from openmeter_collector.message import (
     by_index,
 )
 from openmeter_collector.message.settlement import Stage, derived, entering, when_settled
+from openmeter_collector.spec.catch_up import CatchUp, check_schedule, windows_of
 from openmeter_collector.spec.client_tls import ClientTls
 from openmeter_collector.spec.component import (
     Example,
@@ -124,6 +133,7 @@ __all__ = [
     "Cache",
     "CacheNode",
     "CacheRef",
+    "CatchUp",
     "Chain",
     "Checkpoint",
     "ClientTls",
@@ -180,8 +190,8 @@ __all__ = [
     "RedisRetries",
     "RedisServer",
     "Rejected",
-    "Respond",
     "Requester",
+    "Respond",
     "ResponseStore",
     "Retryable",
     "Scanned",
@@ -195,15 +205,22 @@ __all__ = [
     "State",
     "StateStore",
     "StorageError",
+    "Superseded",
     "TracerNode",
     "Undeliverable",
+    "Unfinished",
+    "Unobtainable",
     "Unreadable",
     "Url",
     "Value",
+    "WindowPlan",
+    "WindowSource",
+    "WindowedInput",
     "as_failure",
     "buffer",
     "by_index",
     "cache",
+    "check_schedule",
     "derived",
     "entering",
     "field",
@@ -221,4 +238,5 @@ __all__ = [
     "section",
     "tracer",
     "when_settled",
+    "windows_of",
 ]
