@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from openmeter_collector.component.buffer import Buffer
 from openmeter_collector.component.node import Node
@@ -29,6 +29,7 @@ from openmeter_collector.engine.input_loop import BufferIntake
 from openmeter_collector.engine.lives import ReopeningOutput, keep_input_running
 from openmeter_collector.engine.output_loop import OutputLoop, OutputOptions
 from openmeter_collector.engine.status import Connection, PipelineStatus
+from openmeter_collector.engine.strict import Sieve
 from openmeter_collector.errors import CollectorError, ConfigError, StorageError
 
 
@@ -71,6 +72,8 @@ class Pipeline:
         self._input: Node = config.input
         self._buffer: Node = config.buffer
         self._output: Node = config.output
+        if config.error_handling.strict:
+            surroundings = replace(surroundings, strict=True)
         self._surroundings = surroundings
         self._resources = Resources() if resources is None else resources
         self._shared = resources is not None
@@ -125,7 +128,8 @@ class Pipeline:
             repeat=self._buffer.name != "none",
             name=self._output.display(),
         )
-        loop = OutputLoop(output_env, buffer, chain, output, batch_chain, options)
+        writer = Sieve(output) if output_env.strict else output
+        loop = OutputLoop(output_env, buffer, chain, writer, batch_chain, options)
         self.status.buffer = buffer.status
         self.status.delivery = loop.state
         return buffer, loop
