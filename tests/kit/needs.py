@@ -106,7 +106,22 @@ def _npm_folder() -> Path:
     return CACHE / f"npm-{_digest(_JS / 'package-lock.json')}"
 
 
+def redis_server() -> Path | None:
+    """The server of Debian's `redis-server`, or Valkey's, which speaks the same."""
+    for name in ("redis-server", "valkey-server"):
+        found = shutil.which(name)
+        if found:
+            return Path(found)
+    return None
+
+
 NEEDS = (
+    Need(
+        "redis-server",
+        "tests/unit/components/test_redis.py",
+        redis_server,
+        debian=("redis-server",),
+    ),
     Need("Node.js 22 or newer", "tests/e2e/test_sdk_javascript.py", node, _get_node),
     Need(
         "@openmeter/sdk from npm",
