@@ -97,6 +97,7 @@ from openmeter_collector.spec.fields import (
 from openmeter_collector.spec.http_answers import raise_for_answer, retry_after
 from openmeter_collector.spec.http_auth import Authorizer, Jwt, OAuth, OAuth2
 from openmeter_collector.spec.http_auth import BasicAuth as HttpBasicAuth
+from openmeter_collector.spec.http_request import Exchange, HttpRequest, Requester, requester
 from openmeter_collector.spec.metadata_filter import MetadataFilter
 from openmeter_collector.spec.redis import RedisClient, RedisRetries, RedisServer, redis_client
 from openmeter_collector.telemetry.counters import MetricStore
@@ -133,9 +134,11 @@ __all__ = [
     "EndOfInput",
     "Env",
     "Example",
+    "Exchange",
     "Handover",
     "HttpBasicAuth",
     "HttpClient",
+    "HttpRequest",
     "HttpResponse",
     "Input",
     "InputNode",
@@ -175,6 +178,7 @@ __all__ = [
     "RedisRetries",
     "RedisServer",
     "Rejected",
+    "Requester",
     "ResponseStore",
     "Retryable",
     "Scanned",
@@ -206,6 +210,7 @@ __all__ = [
     "raise_for_answer",
     "rate_limit",
     "redis_client",
+    "requester",
     "respond",
     "retry_after",
     "scanner",

@@ -93,6 +93,7 @@ class _About(TypedDict, total=False):
     categories: Sequence[str]
     examples: Sequence[Example]
     value: str
+    dangerous: Literal["programs", "files"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +104,7 @@ class ComponentSpec:
         cls: the config class.
         ours: only this collector knows the component.
         value: the field whose value stands for the whole config (`mapping: root = this`), or "".
+        dangerous: what it can do that not every config may (see `spec.trust`), or "".
     """
 
     kind: str
@@ -115,6 +117,7 @@ class ComponentSpec:
     categories: tuple[str, ...] = ()
     examples: tuple[Example, ...] = ()
     value: str = ""
+    dangerous: Literal["", "programs", "files"] = ""
 
     @property
     def fields(self) -> Mapping[str, FieldSpec]:
@@ -231,6 +234,7 @@ def _component(kind: str, name: str, about: _About) -> Callable[[type[T]], type[
             categories=tuple(about.get("categories", ())),
             examples=tuple(about.get("examples", ())),
             value=about.get("value", ""),
+            dangerous=about.get("dangerous", ""),
         )
         return made
 
