@@ -21,6 +21,7 @@ CONFIGS = {
     ("buffer", "memory"): "{}",
     ("buffer", "none"): "{}",
     ("input", "cloudevents"): "{address: '127.0.0.1:0'}",
+    ("input", "http_client"): "{url: 'http://peer.test'}",
     ("input", "http_server"): "{path: /post}",
     ("output", "openmeter"): "{url: 'http://openmeter.test'}",
     ("output", "http_client"): "{url: 'http://peer.test'}",

@@ -5,7 +5,7 @@ so that tests bend time and cut wires in milliseconds, and nothing is global.
 from __future__ import annotations
 
 import ssl
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, MutableMapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -81,6 +81,20 @@ class HttpResponse:
     body: bytes
 
 
+@dataclass(frozen=True, slots=True)
+class HttpStream:
+    """An answer that is read as it comes.
+
+    Attributes:
+        headers: names in lower case; the first value of each.
+        chunks: the body in pieces; raises `Retryable` when the connection is lost before its end.
+    """
+
+    status: int
+    headers: Mapping[str, str]
+    chunks: AsyncIterator[bytes]
+
+
 class HttpClient(Protocol):
     """Connections to other servers, kept alive and bounded."""
 
@@ -101,6 +115,26 @@ class HttpClient(Protocol):
 
         Raises:
             Retryable: no answer: refused, reset, timed out, TLS failure; the text says which.
+        """
+
+    def stream(
+        self,
+        method: str,
+        url: str,
+        *,
+        headers: Mapping[str, str] | None = None,
+        body: bytes | None = None,
+        idle_timeout: float | None = None,
+        follow_redirects: bool = False,
+    ) -> AbstractAsyncContextManager[HttpStream]:
+        """Send one request; inside the block the answer's body is read as it comes.
+
+        Args:
+            idle_timeout: seconds in which nothing came at all, before the headers or between two
+                pieces; None waits for ever.
+
+        Raises:
+            Retryable: as `request`, on entering.
         """
 
 

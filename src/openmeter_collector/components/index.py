@@ -12,6 +12,7 @@ INDEX: Final = {
         "csv": "openmeter_collector.components.inputs.csv:CsvInput",
         "file": "openmeter_collector.components.inputs.file:FileInput",
         "generate": "openmeter_collector.components.inputs.generate:Generate",
+        "http_client": "openmeter_collector.components.inputs.http_client:HttpClientInput",
         "http_server": "openmeter_collector.components.inputs.http_server:HttpServer",
         "inproc": "openmeter_collector.components.inputs.inproc:InprocInput",
         "read_until": "openmeter_collector.components.inputs.read_until:ReadUntil",
