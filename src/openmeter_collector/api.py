@@ -13,7 +13,9 @@ from openmeter_collector.component.env import (
     HttpStream,
     Listener,
     ListenOptions,
+    Respond,
     Scope,
+    ShortWay,
 )
 from openmeter_collector.component.inproc import Handover
 from openmeter_collector.component.input import Input, Intake, Puller
@@ -33,6 +35,13 @@ from openmeter_collector.component.scanner import (
     Source,
 )
 from openmeter_collector.component.state import State, StateStore
+from openmeter_collector.component.windowed import (
+    Unfinished,
+    Unobtainable,
+    WindowedInput,
+    WindowPlan,
+    WindowSource,
+)
 from openmeter_collector.errors import (
     BatchFailed,
     CollectorError,
@@ -45,6 +54,7 @@ from openmeter_collector.errors import (
     Rejected,
     Retryable,
     StorageError,
+    Superseded,
     Unreadable,
 )
 from openmeter_collector.message import (
@@ -60,6 +70,7 @@ from openmeter_collector.message import (
     by_index,
 )
 from openmeter_collector.message.settlement import Stage, derived, entering, when_settled
+from openmeter_collector.spec.catch_up import CatchUp, check_schedule, windows_of
 from openmeter_collector.spec.client_tls import ClientTls
 from openmeter_collector.spec.component import (
     Example,
@@ -123,6 +134,7 @@ __all__ = [
     "Cache",
     "CacheNode",
     "CacheRef",
+    "CatchUp",
     "Chain",
     "Checkpoint",
     "ClientTls",
@@ -181,6 +193,7 @@ __all__ = [
     "RedisServer",
     "Rejected",
     "Requester",
+    "Respond",
     "ResponseStore",
     "Retryable",
     "Scanned",
@@ -188,20 +201,28 @@ __all__ = [
     "ScannerNode",
     "Scope",
     "Settle",
+    "ShortWay",
     "Source",
     "Stage",
     "State",
     "StateStore",
     "StorageError",
+    "Superseded",
     "TracerNode",
     "Undeliverable",
+    "Unfinished",
+    "Unobtainable",
     "Unreadable",
     "Url",
     "Value",
+    "WindowPlan",
+    "WindowSource",
+    "WindowedInput",
     "as_failure",
     "buffer",
     "by_index",
     "cache",
+    "check_schedule",
     "derived",
     "entering",
     "field",
@@ -219,4 +240,5 @@ __all__ = [
     "section",
     "tracer",
     "when_settled",
+    "windows_of",
 ]

@@ -15,6 +15,7 @@ INDEX: Final = {
         "http_client": "openmeter_collector.components.inputs.http_client:HttpClientInput",
         "http_server": "openmeter_collector.components.inputs.http_server:HttpServer",
         "inproc": "openmeter_collector.components.inputs.inproc:InprocInput",
+        "prometheus": "openmeter_collector.components.inputs.prometheus:PrometheusInput",
         "read_until": "openmeter_collector.components.inputs.read_until:ReadUntil",
         "resource": "openmeter_collector.components.inputs.resource:ResourceInput",
         "sequence": "openmeter_collector.components.inputs.sequence:Sequence",
