@@ -91,6 +91,7 @@ CAN = {
     ("output", "reject"): Capabilities(drops=True),
 }
 NOT_OPENED = {
+    ("buffer", "system_window"): "it gives out by the clock, and acknowledges what was delivered",
     ("processor", "cache"): "it needs a cache resource",
     ("processor", "cached"): "it needs a cache resource",
     ("processor", "rate_limit"): "it needs a rate limit resource",

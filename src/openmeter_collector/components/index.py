@@ -25,6 +25,7 @@ INDEX: Final = {
         "memory": "openmeter_collector.components.buffers.memory:Memory",
         "none": "openmeter_collector.components.buffers.none:NoBuffer",
         "sqlite": "openmeter_collector.components.buffers.sqlite:Sqlite",
+        "system_window": "openmeter_collector.components.buffers.system_window:SystemWindow",
     },
     "output": {
         "broker": "openmeter_collector.components.outputs.broker:Broker",
