@@ -15,7 +15,7 @@ from openmeter_collector.component.buffer import Buffer
 from openmeter_collector.component.cache import Cache
 from openmeter_collector.component.inproc import Handover
 from openmeter_collector.component.input import Input, Intake
-from openmeter_collector.component.node import Node
+from openmeter_collector.component.node import Node, Shown
 from openmeter_collector.component.output import Output
 from openmeter_collector.component.rate_limit import RateLimit
 from openmeter_collector.component.scanner import Scanner
@@ -242,6 +242,16 @@ class Env(Protocol):
 
     def scanner(self, node: Node) -> AbstractAsyncContextManager[Scanner]:
         """Open a scanner."""
+
+    def decode(self, kind: str, text: str, path: str) -> Node:
+        """Read the config of a child that comes while the collector is running (see `Decodes`).
+
+        Raises:
+            ConfigError: with every fault that was found.
+        """
+
+    def shown(self, node: Node) -> Shown:
+        """The config of a child, for people who may look at it over the network."""
 
     # Resources, by label. A label that does not exist was refused when the config was decoded.
 
