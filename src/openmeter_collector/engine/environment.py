@@ -16,7 +16,7 @@ from openmeter_collector.component.cache import Cache
 from openmeter_collector.component.env import AsgiApp, Chain, HttpClient, Listener, ListenOptions
 from openmeter_collector.component.inproc import Handover, Handovers
 from openmeter_collector.component.input import Input, Intake
-from openmeter_collector.component.node import Node
+from openmeter_collector.component.node import Node, Shown
 from openmeter_collector.component.output import Output
 from openmeter_collector.component.rate_limit import RateLimit
 from openmeter_collector.component.scanner import Scanner
@@ -31,6 +31,7 @@ from openmeter_collector.engine.http_client import open_http_client
 from openmeter_collector.engine.lives import ChildLife
 from openmeter_collector.engine.state import ComponentState, PipelineState
 from openmeter_collector.engine.strict import Sieve
+from openmeter_collector.errors import ConfigError
 from openmeter_collector.spec.fields import BatchPolicy
 from openmeter_collector.telemetry.counters import Metrics, MetricStore
 from openmeter_collector.telemetry.logs import Log
@@ -161,6 +162,16 @@ class ComponentEnv:
 
     def processor_resource(self, label: str) -> Chain:
         return self._resources.processors[label]
+
+    def decode(self, kind: str, text: str, path: str) -> Node:
+        if self._node.decodes is None:
+            raise ConfigError(f"{path}: no configs are read here at run time")
+        return self._node.decodes(kind, text, path)
+
+    def shown(self, node: Node) -> Shown:
+        if self._node.decodes is None:
+            return Shown(f"{node.name}: {{}}\n", {node.name: {}})
+        return self._node.decodes.shown(node)
 
     def handover(self, name: str) -> Handover:
         return self._surroundings.handovers.named(name)
