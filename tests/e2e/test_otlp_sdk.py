@@ -3,11 +3,13 @@
 import asyncio
 import logging
 
+import grpc
 import pytest
 from opentelemetry._logs import LogRecord, SeverityNumber
 from opentelemetry.exporter.otlp.proto.grpc._log_exporter import OTLPLogExporter as GrpcLogs
 from opentelemetry.exporter.otlp.proto.grpc.metric_exporter import OTLPMetricExporter as GrpcMetrics
 from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter as GrpcSpans
+from opentelemetry.exporter.otlp.proto.http import Compression
 from opentelemetry.exporter.otlp.proto.http._log_exporter import OTLPLogExporter as HttpLogs
 from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter as HttpMetrics
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter as HttpSpans
@@ -163,12 +165,9 @@ async def test_the_sdk_comes_again_with_what_was_put_off(protocol):
 
 @PROTOCOLS
 async def test_compressed_requests_of_the_sdk_are_taken(protocol):
-    if protocol == "grpc":
-        from grpc import Compression
-    else:
-        from opentelemetry.exporter.otlp.proto.http import Compression
+    compression = {"grpc": grpc.Compression, "http": Compression}[protocol].Gzip
     intake = Intake()
     async with taking(OtlpInput, intake) as server:
-        made = exporter(server, protocol, "logs", compression=Compression.Gzip)
+        made = exporter(server, protocol, "logs", compression=compression)
         await asyncio.to_thread(log_something, made)
     assert len(intake.values) == 1

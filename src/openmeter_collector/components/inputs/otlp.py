@@ -53,14 +53,16 @@ COUNTERS = Example(
     pipeline:
       processors:
         - mapping: |
+            root = {
+              "id": meta("otlp_id"),
+              "specversion": "1.0",
+              "type": "request",
+              "source": this.resource.attributes."service.name",
+              "time": this.point.time,
+              "subject": this.point.attributes.customer,
+              "data": { "value": this.point.value },
+            }
             root = if this.metric.name != "requests" { deleted() }
-            root.id = meta("otlp_id")
-            root.specversion = "1.0"
-            root.type = "request"
-            root.source = this.resource.attributes."service.name"
-            root.time = this.point.time
-            root.subject = this.point.attributes.customer
-            root.data.value = this.point.value
     """,
 )
 
@@ -183,7 +185,11 @@ class _Server:
     async def run(self, intake: Intake) -> None:
         config, env = self._config, self._env
         receiver = Receiver(env, intake, config.timeout, config.max_bytes_under_way)
-        signals = self._signals(receiver)
+        counters = None
+        if config.cumulative_counters == "delta" and "metrics" in config.signals:
+            counters = Counters(env, config.initial_value, config.timeout)
+            await counters.start(intake)
+        signals = self._signals(receiver, counters)
         async with AsyncExitStack() as stack:
             if config.grpc_address:
                 options = otlp_grpc.GrpcOptions(
@@ -210,7 +216,7 @@ class _Server:
                 env.log.info("taking OTLP over HTTP", address=listener.address)
             await asyncio.get_running_loop().create_future()
 
-    def _signals(self, receiver: Receiver) -> list[Signal]:
+    def _signals(self, receiver: Receiver, counters: Counters | None) -> list[Signal]:
         otlp, config = self._otlp, self._config
         known = {
             "logs": (otlp.logs_service, "logs", "Logs", "log_records"),
@@ -222,8 +228,7 @@ class _Server:
             "metrics": _plain(receiver, "metrics", _records_of_points),
             "traces": _plain(receiver, "traces", reading.spans),
         }
-        if config.cumulative_counters == "delta":
-            counters = Counters(self._env, config.initial_value, config.timeout)
+        if counters is not None:
             handlers["metrics"] = _counted(receiver, counters)
         made = []
         for signal in dict.fromkeys(config.signals):

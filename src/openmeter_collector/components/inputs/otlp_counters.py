@@ -20,7 +20,7 @@ from typing import Any, Final, Literal
 import orjson
 import xxhash
 
-from openmeter_collector.api import Checkpoint, Env
+from openmeter_collector.api import Checkpoint, Delivery, Env, Intake
 from openmeter_collector.components.inputs.http_ingest import Refusal, retry_headers
 from openmeter_collector.components.otlp.reading import Record, moment, number, with_point
 
@@ -76,7 +76,7 @@ class Counters:
         self._initial = initial
         self._timeout = timeout
         self._shards: dict[str, _Shard] = {}
-        self._since: int | None = None
+        self._since = 0
         self._turn = asyncio.Lock()
         self._known = env.metrics.counter(
             "otlp_points_known", "Points of counters not later than the last one of their series."
@@ -85,6 +85,18 @@ class Counters:
             "otlp_points_baseline", "First points of counters that began before this input did."
         )
         self._resets = env.metrics.counter("otlp_counter_resets", "Counters that began again.")
+
+    async def start(self, intake: Intake) -> None:
+        """Remember, the first time ever, that counting begins now.
+
+        Raises:
+            Retryable: the memory cannot be read now.
+        """
+        kept = await self._env.state.load(_SINCE)
+        self._since = int(kept) if kept else int(self._env.now() * _NANO)
+        if kept is None:
+            checkpoint = self._env.state.checkpoint(_SINCE, str(self._since).encode())
+            await intake.put(Delivery([], None, (checkpoint,)))
 
     async def begin(self) -> None:
         """Wait for one's turn; `end` must follow.
@@ -120,7 +132,6 @@ class Counters:
         """
         state = self._env.state
         change = _Change({})
-        since = await self._begun()
         records = []
         for record, point in points:
             metric = record.value["metric"]
@@ -131,7 +142,7 @@ class Counters:
             key = _series_of(record)
             last = shard.series.get(key)
             now = _Last(point.start_time_unix_nano, point.time_unix_nano, _counter(point))
-            delta = self._delta(last, now, max(since, shard.floor))
+            delta = self._delta(last, now, max(self._since, shard.floor))
             if last is None or now.time > last.time:
                 shard.series[key] = now
             if delta is not None:
@@ -139,9 +150,6 @@ class Counters:
         checkpoints = [
             state.checkpoint(name, _encode(shard)) for name, shard in change.shards.items()
         ]
-        if checkpoints:
-            # Said again each time: that it became true once is all that matters.
-            checkpoints.append(state.checkpoint(_SINCE, str(since).encode()))
         return records, change, tuple(checkpoints)
 
     def _delta(self, last: _Last | None, now: _Last, since: int) -> tuple[float, int] | None:
@@ -159,13 +167,6 @@ class Counters:
             self._resets.add()
             return now.value, last.time
         return now.value - last.value, last.time
-
-    async def _begun(self) -> int:
-        """When this input first saw a counter, in nanoseconds."""
-        if self._since is None:
-            kept = await self._env.state.load(_SINCE)
-            self._since = int(kept) if kept else int(self._env.now() * _NANO)
-        return self._since
 
     async def _shard(self, change: _Change, name: str) -> _Shard:
         """The part of the memory a producer is in, to be changed freely."""

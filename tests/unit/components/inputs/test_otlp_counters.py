@@ -5,7 +5,7 @@ import time
 import grpc
 import pytest
 
-from kit.otlp import Intake, counter_request, free_port, log_request, taking
+from kit.otlp import METHODS, Intake, counter_request, free_port, log_request, taking
 from kit.pipes import REGISTRY, WRITTEN
 from kit.waiting import eventually
 from openmeter_collector.components.inputs import otlp_counters
@@ -182,17 +182,35 @@ output:
 """
 
 
+async def send(port, request):
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+        call = channel.unary_unary(METHODS["metrics"])
+        await call(request.SerializeToString(), wait_for_ready=True, timeout=20)
+
+
 async def test_what_was_counted_is_known_after_a_restart(tmp_path):
     WRITTEN.clear()
     for request in (points((10, 5)), points((20, 7)), points((20, 7))):
         port = free_port()
         async with running(CONFIG.format(port=port, folder=tmp_path), REGISTRY) as collector:
             await collector.until_connected()
-            channel = grpc.aio.insecure_channel(f"127.0.0.1:{port}")
-            async with channel:
-                call = channel.unary_unary(
-                    "/opentelemetry.proto.collector.metrics.v1.MetricsService/Export"
-                )
-                await call(request.SerializeToString(), wait_for_ready=True, timeout=20)
+            await send(port, request)
             await eventually(lambda: not collector.status.buffer().events)
     assert [value for batch in WRITTEN["out"] for value in batch] == ["5", "2"]
+
+
+async def test_a_counter_that_began_after_the_first_start_counts_even_if_its_first_point_is_late(
+    tmp_path,
+):
+    """The time of the first start is durable before anything is taken."""
+    WRITTEN.clear()
+    port = free_port()
+    async with running(CONFIG.format(port=port, folder=tmp_path), REGISTRY) as collector:
+        await collector.until_connected()
+        await eventually(lambda: any("over gRPC" in line for line in collector.lines))
+        began = time.time()
+    async with running(CONFIG.format(port=port, folder=tmp_path), REGISTRY) as collector:
+        await collector.until_connected()
+        await send(port, counter_request(("c", began, began + 1, 5)))
+        await eventually(lambda: WRITTEN.get("out"))
+    assert WRITTEN["out"] == [["5"]]
