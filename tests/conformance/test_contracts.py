@@ -55,6 +55,8 @@ CONFIGS = {
     ("input", "csv"): "{paths: [FOLDER/config.yaml]}",
     ("input", "dynamic"): "{}",
     ("input", "file"): "{paths: [FOLDER/config.yaml]}",
+    ("input", "otel_log"): "{address: '127.0.0.1:0'}",
+    ("input", "otlp"): "{grpc_address: '127.0.0.1:0', http_address: '127.0.0.1:0'}",
     ("processor", "bounds_check"): "{max_parts: 100}",
     ("processor", "branch"): "{processors: []}",
     ("processor", "compress"): "{algorithm: gzip}",
@@ -107,6 +109,8 @@ NOT_OPENED = {
     ("processor", "dedupe"): "it needs a cache resource",
     ("output", "cache"): "it needs a cache resource",
     ("output", "inproc"): "a write waits for an input of the same name",
+    ("output", "otel_log"): "it needs a server; tests/unit/components/outputs/test_otlp.py has one",
+    ("output", "otlp"): "it needs a server; tests/unit/components/outputs/test_otlp.py has one",
     ("output", "resource"): "it needs a resource in the config",
     ("output", "stdout"): "it writes to the standard output of the tests",
 }
