@@ -62,6 +62,7 @@ class Resources:
         self.rate_limits: dict[str, RateLimit] = {}
         self.inputs: dict[str, Node] = {}
         self.processors: dict[str, Chain] = {}
+        self.processor_nodes: dict[str, Node] = {}
         self.outputs: dict[str, Output] = {}
 
 
@@ -139,6 +140,9 @@ class ComponentEnv:
 
     def processor_resource(self, label: str) -> Chain:
         return self._resources.processors[label]
+
+    def processor_node(self, label: str) -> Node | None:
+        return self._resources.processor_nodes.get(label)
 
     def handover(self, name: str) -> Handover:
         return self._surroundings.handovers.named(name)
@@ -226,6 +230,7 @@ async def open_resources(
         opened = await enter(node.config.open(cache_env))
         made.caches[node.label] = CountedCache(opened, cache_env.metrics)
     made.inputs = {node.label: node for node in config.input_resources}
+    made.processor_nodes = {node.label: node for node in config.processor_resources}
     for node in config.processor_resources:
         made.processors[node.label] = await enter(env(node).processors([node]))
     for node in config.output_resources:
