@@ -22,6 +22,7 @@ from openmeter_collector.component.output import Output
 from openmeter_collector.component.processor import AsyncProcessor, Processor
 from openmeter_collector.component.rate_limit import RateLimit
 from openmeter_collector.component.response import ResponseStore, respond
+from openmeter_collector.component.state import State, StateStore
 from openmeter_collector.errors import (
     BatchFailed,
     CollectorError,
@@ -166,6 +167,8 @@ __all__ = [
     "Scope",
     "Settle",
     "Stage",
+    "State",
+    "StateStore",
     "StorageError",
     "TracerNode",
     "Undeliverable",

@@ -18,6 +18,7 @@ from openmeter_collector.component.input import Input, Intake
 from openmeter_collector.component.node import Node
 from openmeter_collector.component.output import Output
 from openmeter_collector.component.rate_limit import RateLimit
+from openmeter_collector.component.state import State
 from openmeter_collector.message import Batch
 from openmeter_collector.telemetry.counters import Metrics
 from openmeter_collector.telemetry.logs import Log
@@ -122,6 +123,10 @@ class Env(Protocol):
         """Folder for files a component keeps; relative paths in configs start at the working
         directory instead, as they always did.
         """
+
+    @property
+    def state(self) -> State:
+        """What this component remembers across restarts, if the pipeline has a place for it."""
 
     def now(self) -> float:
         """Wall clock, Unix seconds."""

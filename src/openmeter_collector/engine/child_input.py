@@ -47,7 +47,7 @@ class _ChildIntake:
             with Stage(delivery) as stage:
                 results = self._chain.run_sync(stage.batch)
             made = stage.deliveries(results)
-            if made or delivery.checkpoint is not None:
+            if made or delivery.checkpoints:
                 try:
                     self._intake.offer(as_one(delivery, made))
                 except Exception as error:
@@ -60,12 +60,12 @@ class _ChildIntake:
     async def put(self, delivery: Delivery) -> None:
         self._received.add(len(delivery.batch))
         made = await through(self._chain, delivery)
-        if made or delivery.checkpoint is not None:
+        if made or delivery.checkpoints:
             await self._intake.put(as_one(delivery, made))
 
     async def _offer_later(self, delivery: Delivery) -> None:
         made = await through(self._chain, delivery)
-        if not made and delivery.checkpoint is None:
+        if not made and not delivery.checkpoints:
             return
         one = as_one(delivery, made)
         try:
@@ -120,5 +120,6 @@ class _BatchingIntake:
                 batch = await self.batcher.take()
             except EndOfInput:
                 return
-            for one in await through(self._chain, batch):
+            made = await through(self._chain, batch)
+            for one in [as_one(batch, made)] if batch.checkpoints else made:
                 await self._intake.put(one)

@@ -231,7 +231,7 @@ class GroupWriter:
                         encode_frame(frame.batch),
                     ),
                 )
-            checkpoints = [d.checkpoint for d in group.deliveries if d.checkpoint is not None]
+            checkpoints = [one for d in group.deliveries for one in d.checkpoints]
             _store_checkpoints(connection, checkpoints)
             insert_letters(connection, group.letters)
             for frame_id, done in group.partly:
