@@ -11,11 +11,12 @@ from collections.abc import Mapping as MappingType
 from typing import Any, Final
 
 from openmeter_collector.component.node import Node
-from openmeter_collector.config import scalars
+from openmeter_collector.config import codecs, scalars
 from openmeter_collector.config.lint import SCRUBBED
 from openmeter_collector.config.placing import WITH_PROCESSORS, place
 from openmeter_collector.config.report import FAULTY, Report, article, describe, in_fields
 from openmeter_collector.config.tree import Mapping, Place, Scalar, Sequence, Tree
+from openmeter_collector.config.tree import parse as parse_tree
 from openmeter_collector.spec import types as t
 from openmeter_collector.spec.component import ComponentSpec, FieldSpec, attribute_of, fields_of
 from openmeter_collector.spec.fields import CodeError
@@ -44,6 +45,12 @@ class Decoder:
 
     def component(self, kind: str, tree: Tree, path: str, *, resource: bool = False) -> Any:
         """A `Node`, or `FAULTY`."""
+        if kind == "scanner" and isinstance(tree, Scalar) and path.endswith(".codec"):
+            try:
+                tree = codecs.as_scanner(tree)
+            except ValueError as fault:
+                found, _, hint = str(fault).partition("; ")
+                return self.report(tree.place, "rule", str(fault), path, found=found, hint=hint)
         if not isinstance(tree, Mapping):
             return self.report(
                 tree.place,
@@ -201,6 +208,8 @@ class Decoder:
         return told is not FAULTY
 
     def _absent(self, one: FieldSpec, where: Place, path: str, base: object = None) -> Any:
+        if one.default_config:
+            return self.value(one.type, assumed(one.default_config), path)
         if base is not None:
             return getattr(base, attribute_of(type(base), one.name))
         if not one.required:
@@ -358,6 +367,13 @@ class Decoder:
                 path,
                 hint=f"did you mean {meant!r}?" if meant else f"add it to {kind}_resources",
             )
+
+
+def assumed(text: str) -> Tree:
+    """The tree of a component that stands where a config has none."""
+    made = parse_tree(text, "")
+    assert made is not None
+    return made
 
 
 def is_resource(path: str) -> bool:

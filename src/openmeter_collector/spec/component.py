@@ -49,6 +49,7 @@ class FieldSpec:
     Attributes:
         default: what it is when left out; `MISSING` if there is none.
         default_factory: makes the default, for lists, maps and sections.
+        default_config: YAML of the child component that is assumed when none is written.
         choices: words that are allowed, with what each does.
         minimum: smallest number, shortest list or text.
         maximum: largest number, longest list or text.
@@ -60,6 +61,7 @@ class FieldSpec:
     type: FieldType
     default: Any = MISSING
     default_factory: Any = MISSING
+    default_config: str = ""
     doc: str = ""
     examples: Sequence[Any] = ()
     secret: bool = False
@@ -132,6 +134,7 @@ def field(
     *,
     default: Any = MISSING,
     default_factory: Any = MISSING,
+    default_config: str = "",
     doc: str,
     examples: Sequence[Any] = (),
     secret: bool = False,
@@ -144,7 +147,10 @@ def field(
     lint: Callable[[Any], str | None] | None = None,
 ) -> Any:
     """Describe one field; see `FieldSpec`. `default` must be given by keyword to be one."""
+    if default_config:
+        default = None  # for the dataclass: who makes one in code gives the component
     about = {
+        "default_config": default_config,
         "doc": doc,
         "examples": tuple(examples),
         "secret": secret,

@@ -123,6 +123,8 @@ def _field(one: FieldSpec, outer: str) -> Iterator[str]:
 def _default(one: FieldSpec) -> str:
     if one.required:
         return "Required"
+    if one.default_config:
+        return f"Default: `{one.default_config}`"
     value = one.make_default()
     if value is None:
         return "Default: none"
