@@ -12,6 +12,7 @@ from kit.scanning import scanner_node
 from openmeter_collector.cli.registry import standard_registry
 from openmeter_collector.component.node import Node
 from openmeter_collector.config import load
+from openmeter_collector.spec.trust import EVERYTHING
 from openmeter_collector.testing import contracts
 from openmeter_collector.testing.contracts import Capabilities
 from openmeter_collector.testing.env import FakeEnv
@@ -70,6 +71,14 @@ CONFIGS = {
     ("processor", "select_parts"): "{parts: [0]}",
     ("processor", "sleep"): "{duration: 1ms}",
     ("processor", "try"): "[]",
+    ("processor", "command"): "{name: cat}",
+    ("processor", "grok"): "{expressions: ['%{WORD:word}']}",
+    ("processor", "http"): "{url: 'http://peer.test'}",
+    ("processor", "parse_log"): "{format: syslog_rfc5424}",
+    ("processor", "jmespath"): "{query: '@'}",
+    ("processor", "jq"): "{query: .}",
+    ("processor", "subprocess"): "{name: cat}",
+    ("processor", "workflow"): "{branches: {a: {processors: []}}}",
     ("processor", "while"): "{max_loops: 1, processors: []}",
     ("scanner", "chunker"): "{size: 3}",
     ("scanner", "csv"): "{}",
@@ -126,7 +135,7 @@ def node_of(kind, name, folder):
         text = f"pipeline:\n  processors:\n    - {name}: {CONFIGS[kind, name]}\n"
     path = folder / "config.yaml"
     path.write_text(text)
-    config = load(path, REGISTRY)
+    config = load(path, REGISTRY, trust=EVERYTHING)
     node = config.pipeline.processors[0] if kind == "processor" else getattr(config, kind)
     assert isinstance(node, Node)
     return node

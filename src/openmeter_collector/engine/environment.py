@@ -73,6 +73,7 @@ class Resources:
         self.rate_limits: dict[str, RateLimit] = {}
         self.inputs: dict[str, Node] = {}
         self.processors: dict[str, Chain] = {}
+        self.processor_nodes: dict[str, Node] = {}
         self.outputs: dict[str, Output] = {}
 
 
@@ -173,6 +174,9 @@ class ComponentEnv:
             return Shown(f"{node.name}: {{}}\n", {node.name: {}})
         return self._node.decodes.shown(node)
 
+    def processor_node(self, label: str) -> Node | None:
+        return self._resources.processor_nodes.get(label)
+
     def handover(self, name: str) -> Handover:
         return self._surroundings.handovers.named(name)
 
@@ -253,6 +257,8 @@ async def open_resources(
     """
     made = Resources()
     made.inputs = {node.label: node for node in config.input_resources}
+    # All of them before any is opened: a workflow looks at the branches it names when it opens.
+    made.processor_nodes = {node.label: node for node in config.processor_resources}
     for node in (
         *config.rate_limit_resources,
         *config.cache_resources,
@@ -280,6 +286,7 @@ async def open_resource(
             opened = await enter(node.config.open(env))
             into.caches[node.label] = CountedCache(opened, env.metrics)
         case "processor":
+            into.processor_nodes[node.label] = node
             into.processors[node.label] = await enter(env.processors([node]))
         case "output":
             into.outputs[node.label] = await enter(env.output(node))
