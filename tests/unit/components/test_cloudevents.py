@@ -52,6 +52,10 @@ class Intake:
         self.taken = []
         self.messages = []
         self.verdict = verdict
+        self.turned_away = []
+
+    def refused(self, contents, reason):
+        self.turned_away += [(content, reason) for content in contents]
 
     def offer(self, delivery: Delivery):
         if isinstance(self.verdict, Overloaded):

@@ -53,6 +53,9 @@ from openmeter_collector.components.inputs.http_ingest import (
 )
 from openmeter_collector.values.cloudevent import Fault, Parsed, parse_array, parse_single
 
+# What the books call a request whose events were never looked at; it counts as one event.
+_NOT_TAKEN: Final = {401: "no valid token", 413: "body too large", 415: "unknown encoding"}
+_BREAKS_RULES: Final = "an event of the request breaks a rule"
 _SMALL: Final = 64 << 10
 _MOST_READING: Final = 256 << 20
 """Bytes that bodies larger than `_SMALL` may come to while they are on their way."""
@@ -200,6 +203,8 @@ class _Handler:
         try:
             await self._take(scope, receive, send)
         except Refusal as refusal:
+            if refusal.status in _NOT_TAKEN:
+                self._intake.refused([b""], _NOT_TAKEN[refusal.status])
             await self._answer(send, refusal)
         except Exception as error:  # noqa: BLE001 - a defect of ours is no reason to give up
             self._env.log.error("a request could not be handled", error=repr(error))  # noqa: TRY400
@@ -296,8 +301,10 @@ class _Handler:
         query = parse_qs(scope["query_string"].decode("latin-1"))
         wants = self._config.partial or query.get("partial") == ["true"]
         if not wants or not parsed.events:
+            self._intake.refused([*parsed.bad, *parsed.events] or [b""], _BREAKS_RULES)
             raise Refusal(400, _summary(parsed.faults), extra=_fault_list(parsed.faults))
         await self._store(parsed.events)
+        self._intake.refused(parsed.bad, _BREAKS_RULES)
         bad = {fault.index for fault in parsed.faults}
         self._refused.add(len(bad))
         answer = {"accepted": len(parsed.events), "refused": len(bad)}
