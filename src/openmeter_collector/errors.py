@@ -11,7 +11,9 @@
     ├── Final              nothing is to be repeated
     │   ├── Dropped        a rule that somebody wrote let it go: counted, and dealt with
     │   └── Undeliverable  the verdict that ends in a dead letter (in `component.buffer`)
+    │   └── Superseded     another replica leads now: what this one still had is the other's to fetch
     ├── EndOfInput         an input has nothing more to give: finish in order
+    ├── Unreadable         a source is not what its scanner reads: the input keeps it and says so
     └── StorageError       the journal cannot be read or written
 
 What to do is decided by the type, never by matching text. An exception that is none of these is a
@@ -130,8 +132,24 @@ class Dropped(Final):
         return self if isinstance(other, Dropped) else other
 
 
+class Superseded(Final):
+    """Another replica leads: a position of ours may not be advanced by this one any more."""
+
+    def joined(self, other: Final) -> Final:
+        del other
+        return self
+
+
 class EndOfInput(CollectorError):
     """An input has given everything it had."""
+
+
+class Unreadable(CollectorError):
+    """The bytes of a source cannot be taken apart from some place on.
+
+    An input that has other sources says it in the log, does not acknowledge this one to its owner,
+    and goes on with the next; one that has not lets it end the pipeline.
+    """
 
 
 class StorageError(CollectorError):

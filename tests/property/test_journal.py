@@ -77,7 +77,9 @@ class JournalMachine(RuleBasedStateMachine):
         async def main():
             told = asyncio.get_running_loop().create_future()
             batch = [Message(content, {"n": len(content)}) for content in contents]
-            self.journal.write(Delivery(batch, told.set_result, checkpoint))
+            self.journal.write(
+                Delivery(batch, told.set_result, (checkpoint,) if checkpoint else ())
+            )
             return await told
 
         held = self.journal.status().size_bytes

@@ -78,8 +78,8 @@ class Batcher:
         return self._room.is_set()
 
     def add(self, delivery: Delivery) -> None:
-        """Put in. A delivery without messages is settled at once."""
-        if not delivery.batch:
+        """Put in. A delivery without messages and checkpoints is settled at once."""
+        if not delivery.batch and not delivery.checkpoints:
             delivery.settle(None)
             return
         self._parts.append((self._monotonic(), Carver(delivery)))
@@ -164,7 +164,7 @@ class Batcher:
     def _cut(self, reason: str) -> Delivery:
         self._created(reason)
         taken: list[Delivery] = []
-        room = self._policy.count or self._held
+        room = self._policy.count or max(self._held, 1)
         if self._ends:
             room = min(room, self._ends[0] - (self._added - self._held))
         room_bytes = self._policy.byte_size
@@ -173,7 +173,7 @@ class Batcher:
             wanted = min(room, carver.left)
             if room_bytes:
                 wanted = _fitting(carver, wanted, room_bytes, first=not taken)
-                if not wanted:
+                if not wanted and carver.left:
                     break
             part = carver.take(wanted)
             taken.append(part)

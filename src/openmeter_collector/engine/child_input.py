@@ -47,7 +47,7 @@ class _ChildIntake:
             with Stage(delivery, self.dropped) as stage:
                 results = self._chain.run_sync(stage.batch)
             made = stage.deliveries(results)
-            if made or delivery.checkpoint is not None:
+            if made or delivery.checkpoints:
                 try:
                     self._intake.offer(as_one(delivery, made))
                 except Exception as error:
@@ -60,7 +60,7 @@ class _ChildIntake:
     async def put(self, delivery: Delivery) -> None:
         self._received.add(len(delivery.batch))
         made = await through(self._chain, delivery, self.dropped)
-        if made or delivery.checkpoint is not None:
+        if made or delivery.checkpoints:
             await self._intake.put(as_one(delivery, made))
 
     def dropped(self, messages: Sequence[Message], rule: str) -> None:
@@ -71,7 +71,7 @@ class _ChildIntake:
 
     async def _offer_later(self, delivery: Delivery) -> None:
         made = await through(self._chain, delivery, self.dropped)
-        if not made and delivery.checkpoint is None:
+        if not made and not delivery.checkpoints:
             return
         one = as_one(delivery, made)
         try:
@@ -128,5 +128,6 @@ class _BatchingIntake:
                 batch = await self.batcher.take()
             except EndOfInput:
                 return
-            for one in await through(self._chain, batch, self.dropped):
+            made = await through(self._chain, batch, self.dropped)
+            for one in [as_one(batch, made)] if batch.checkpoints else made:
                 await self._intake.put(one)

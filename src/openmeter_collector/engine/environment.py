@@ -6,7 +6,7 @@ import asyncio
 import random
 import ssl
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +19,8 @@ from openmeter_collector.component.input import Input, Intake
 from openmeter_collector.component.node import Node
 from openmeter_collector.component.output import Output
 from openmeter_collector.component.rate_limit import RateLimit
+from openmeter_collector.component.scanner import Scanner
+from openmeter_collector.component.state import State, StateStore
 from openmeter_collector.config.model import Config
 from openmeter_collector.config.model import Resources as ResourceFile
 from openmeter_collector.engine.caches import CountedCache
@@ -27,6 +29,7 @@ from openmeter_collector.engine.child_input import ChildInput, batched
 from openmeter_collector.engine.child_output import ChildOutput, policy_from
 from openmeter_collector.engine.http_client import open_http_client
 from openmeter_collector.engine.lives import ChildLife
+from openmeter_collector.engine.state import ComponentState, PipelineState
 from openmeter_collector.spec.fields import BatchPolicy
 from openmeter_collector.telemetry.counters import Metrics, MetricStore
 from openmeter_collector.telemetry.logs import Log
@@ -50,8 +53,12 @@ class Surroundings:
     """Where `inproc` meets; give pipelines that are to reach each other the same one."""
     now: Callable[[], float] = time.time
     monotonic: Callable[[], float] = time.monotonic
-    sleep: Callable[[float], AbstractAsyncContextManager[None] | object] = asyncio.sleep
+    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
     random: Callable[[], float] = random.random
+    store: StateStore | None = None
+    """Where positions in sources are kept; None for the pipeline's own buffer."""
+    state: PipelineState = field(default_factory=PipelineState)
+    """A pipeline puts its own here."""
 
 
 class Resources:
@@ -92,6 +99,13 @@ class ComponentEnv:
     def data_dir(self) -> Path:
         return self._surroundings.data_dir
 
+    @property
+    def state(self) -> State:
+        stream = self._surroundings.labels.get("stream", "")
+        return ComponentState(
+            self._surroundings.state, f"{stream}/{self._node.display()}", self._log
+        )
+
     def now(self) -> float:
         return self._surroundings.now()
 
@@ -99,7 +113,7 @@ class ComponentEnv:
         return self._surroundings.monotonic()
 
     async def sleep(self, seconds: float) -> None:
-        await self._surroundings.sleep(seconds)  # type: ignore[misc]
+        await self._surroundings.sleep(seconds)
 
     def random(self) -> float:
         return self._surroundings.random()
@@ -179,6 +193,11 @@ class ComponentEnv:
 
     @asynccontextmanager
     async def buffer(self, node: Node) -> AsyncIterator[Buffer]:
+        async with node.config.open(self.at(node)) as opened:
+            yield opened
+
+    @asynccontextmanager
+    async def scanner(self, node: Node) -> AsyncIterator[Scanner]:
         async with node.config.open(self.at(node)) as opened:
             yield opened
 

@@ -10,6 +10,7 @@ from openmeter_collector.component.env import Chain, Env
 from openmeter_collector.component.input import Intake, Puller
 from openmeter_collector.engine.chain import through
 from openmeter_collector.engine.retry import BackOff
+from openmeter_collector.engine.state import PipelineState
 from openmeter_collector.errors import BatchFailed, EndOfInput, Overloaded
 from openmeter_collector.message import Batch, Delivery, Message, by_index
 from openmeter_collector.message.settlement import Stage, merge
@@ -20,8 +21,16 @@ _REPLAY = BackOff(initial=0.1, longest=10.0)
 class BufferIntake:
     """See `component.input.Intake`."""
 
-    def __init__(self, env: Env, chain: Chain, buffer: Buffer, tasks: asyncio.TaskGroup) -> None:
+    def __init__(
+        self,
+        env: Env,
+        chain: Chain,
+        buffer: Buffer,
+        tasks: asyncio.TaskGroup,
+        state: PipelineState,
+    ) -> None:
         """`tasks` runs what `offer` cannot finish at once: chains that wait."""
+        self._state = state
         self._chain = chain
         self._buffer = buffer
         self._books = buffer if isinstance(buffer, KeepsBooks) else None
@@ -31,7 +40,10 @@ class BufferIntake:
     def offer(self, delivery: Delivery) -> None:
         if self._chain.empty:
             # The hot path of durable ingest: two calls between the socket and the writer.
-            self._buffer.write(delivery)
+            if delivery.checkpoints:
+                self._keep(delivery)
+            else:
+                self._buffer.write(delivery)
         elif self._chain.sync:
             with Stage(delivery, self.dropped) as stage:
                 results = self._chain.run_sync(stage.batch)
@@ -47,7 +59,7 @@ class BufferIntake:
         while True:
             await self._buffer.wait_for_room()
             try:
-                self._buffer.write(delivery)
+                self._keep(delivery)
             except Overloaded:
                 continue
             return
@@ -70,12 +82,17 @@ class BufferIntake:
 
     def _write(self, delivery: Delivery, stage: Stage, results: list[Batch]) -> None:
         made = stage.deliveries(results)
-        if made or delivery.checkpoint is not None:
+        if made or delivery.checkpoints:
             try:
-                self._buffer.write(as_one(delivery, made))
+                self._keep(as_one(delivery, made))
             except Exception as error:
                 stage.abandon(error)
                 raise
+
+    def _keep(self, delivery: Delivery) -> None:
+        attached = self._state.attach(delivery)
+        if attached is not None:
+            self._buffer.write(attached)
 
 
 def as_one(delivery: Delivery, made: list[Delivery]) -> Delivery:
@@ -83,10 +100,10 @@ def as_one(delivery: Delivery, made: list[Delivery]) -> Delivery:
     transaction as all of its events (and is written even when a rule dropped them all).
     """
     if not made:
-        return Delivery([], None, delivery.checkpoint)
+        return Delivery([], None, delivery.checkpoints)
     merged = merge(made)
-    if delivery.checkpoint is not None:
-        merged.checkpoint = delivery.checkpoint
+    if delivery.checkpoints:
+        merged.checkpoints = delivery.checkpoints
     return merged
 
 
@@ -137,7 +154,7 @@ class PullInput:
             self._under_way -= 1
             self._settled.set()
 
-        return Delivery(delivery.batch, settle, delivery.checkpoint)
+        return Delivery(delivery.batch, settle, delivery.checkpoints)
 
     async def _repeat(
         self,
@@ -165,4 +182,4 @@ def failed_part(delivery: Delivery, failure: Exception) -> Delivery:
         left = {indexes[at]: error for at, error in verdicts.items()}
         whole.settle(BatchFailed(left) if left else None)
 
-    return Delivery([whole.batch[at] for at in indexes], settle, whole.checkpoint)
+    return Delivery([whole.batch[at] for at in indexes], settle, whole.checkpoints)

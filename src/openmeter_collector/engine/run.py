@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from openmeter_collector.component.buffer import Buffer
 from openmeter_collector.component.node import Node
@@ -28,6 +28,7 @@ from openmeter_collector.engine.environment import (
 from openmeter_collector.engine.input_loop import BufferIntake
 from openmeter_collector.engine.lives import ReopeningOutput, keep_input_running
 from openmeter_collector.engine.output_loop import OutputLoop, OutputOptions
+from openmeter_collector.engine.state import PipelineState
 from openmeter_collector.engine.status import Connection, PipelineStatus
 from openmeter_collector.errors import CollectorError, ConfigError, StorageError
 
@@ -71,7 +72,8 @@ class Pipeline:
         self._input: Node = config.input
         self._buffer: Node = config.buffer
         self._output: Node = config.output
-        self._surroundings = surroundings
+        self._state = PipelineState(surroundings.store, surroundings.sleep, surroundings.random)
+        self._surroundings = replace(surroundings, state=self._state)
         self._resources = Resources() if resources is None else resources
         self._shared = resources is not None
         self.status = PipelineStatus(
@@ -110,7 +112,10 @@ class Pipeline:
         output = ReopeningOutput(output_env, self.status.output)
         stack.push_async_callback(output.close)
         await output.start()
+        # After the buffer: what it settles at its very end has to be saved, too.
+        stack.push_async_callback(self._state.close)
         buffer = await stack.enter_async_context(output_env.buffer(self._buffer))
+        self._state.bind(buffer)
         chain = await stack.enter_async_context(
             output_env.processors([*self._config.pipeline.processors, *self._output.processors])
         )
@@ -137,7 +142,7 @@ class Pipeline:
         input_env = self._env(self._input)
         chain = await stack.enter_async_context(input_env.processors(self._input.processors))
         async with asyncio.TaskGroup() as tasks:
-            intake = BufferIntake(input_env, chain, buffer, tasks)
+            intake = BufferIntake(input_env, chain, buffer, tasks, self._state)
             delivering = tasks.create_task(loop.run(), name="deliver")
             taking = tasks.create_task(
                 keep_input_running(input_env, intake, self.status.input), name="take"

@@ -7,7 +7,7 @@ are still under way. `message.settlement` keeps the account from one shape to th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from openmeter_collector.errors import BatchFailed
@@ -25,7 +25,8 @@ speaks for all of them. Must be quick, must not block, must not raise.
 class Checkpoint:
     """A position in a source that becomes true together with the events read up to it.
 
-    A buffer that can (the journal) commits it in the same transaction as the events.
+    A buffer that can (the journal) commits it in the same transaction as the events. A component
+    makes its checkpoints with `Env.state`, which knows the key.
     """
 
     key: str
@@ -35,14 +36,20 @@ class Checkpoint:
 class Delivery:
     """A batch and the duty to settle it exactly once."""
 
-    __slots__ = ("_settle", "batch", "checkpoint")
+    __slots__ = ("_settle", "batch", "checkpoints")
 
     def __init__(
-        self, batch: Batch, settle: Settle | None = None, checkpoint: Checkpoint | None = None
+        self, batch: Batch, settle: Settle | None = None, checkpoints: Sequence[Checkpoint] = ()
     ) -> None:
-        """Without `settle` nobody waits for the outcome (a source that cannot be told)."""
+        """Make one.
+
+        Args:
+            settle: told the outcome; without it nobody waits for one (a source that cannot be told).
+            checkpoints: become true when the whole batch is safe, and not before. The batch may be
+                empty: a window without events is done, too.
+        """
         self.batch = batch
-        self.checkpoint = checkpoint
+        self.checkpoints = checkpoints
         self._settle = settle
 
     def settle(self, failure: Exception | None = None) -> None:

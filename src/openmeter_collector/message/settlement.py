@@ -65,9 +65,12 @@ class Carver:
         return islice(self._delivery.batch, self._at, None)
 
     def take(self, count: int) -> Delivery:
-        """Cut off the next `count` messages (all that are left, when they are fewer)."""
+        """Cut off the next `count` messages (all that are left, when they are fewer, or when the
+        delivery has checkpoints).
+        """
         start = self._at
-        if start == 0 and count >= len(self._delivery.batch):
+        # A checkpoint speaks for the whole batch, so the two stay together.
+        if start == 0 and (count >= len(self._delivery.batch) or self._delivery.checkpoints):
             self._at = len(self._delivery.batch)
             return self._delivery
         batch = self._delivery.batch[start : start + count]
@@ -95,6 +98,7 @@ def merge(deliveries: Sequence[Delivery]) -> Delivery:
     if len(deliveries) == 1:
         return deliveries[0]
     batch = [message for delivery in deliveries for message in delivery.batch]
+    checkpoints = [one for delivery in deliveries for one in delivery.checkpoints]
 
     def settle(failure: Exception | None) -> None:
         if not isinstance(failure, BatchFailed):
@@ -109,7 +113,7 @@ def merge(deliveries: Sequence[Delivery]) -> Delivery:
             delivery.settle(BatchFailed(own) if own else None)
             start = end
 
-    return Delivery(batch, settle)
+    return Delivery(batch, settle, checkpoints)
 
 
 def entering(batch: Batch) -> Batch:
@@ -218,7 +222,7 @@ class Stage:
                 told(next(found, None))
             delivery.settle(failure)
 
-        return Delivery(delivery.batch, settle, delivery.checkpoint)
+        return Delivery(delivery.batch, settle, delivery.checkpoints)
 
 
 Told = Callable[[Exception | None], None]

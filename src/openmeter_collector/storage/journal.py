@@ -161,7 +161,7 @@ class Journal:
         self._pending += 1
         self._pending_bytes += size
         if self._options.durability == "memory":
-            self._writer.add(Delivery(delivery.batch, None, delivery.checkpoint))
+            self._writer.add(Delivery(delivery.batch, None, delivery.checkpoints))
             delivery.settle(None)
         else:
             self._writer.add(delivery)
@@ -243,8 +243,8 @@ class Journal:
         self._reader.committed(frames)
         self._arrived.set()
         for delivery in group.deliveries:
-            if delivery.checkpoint is not None:
-                self._checkpoints[delivery.checkpoint.key] = delivery.checkpoint.value
+            for checkpoint in delivery.checkpoints:
+                self._checkpoints[checkpoint.key] = checkpoint.value
             self._settle(delivery, None)
         self._room.set()
         if self.on_group is not None:

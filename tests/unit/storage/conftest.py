@@ -37,7 +37,7 @@ class Sender:
             told.set_result(failure)
 
         batch = [Message(content, metadata or {}) for content in contents]
-        self.journal.write(Delivery(batch, settle, checkpoint))
+        self.journal.write(Delivery(batch, settle, (checkpoint,) if checkpoint else ()))
         return told
 
 

@@ -151,7 +151,7 @@ class _Counted:
             for part in parts:
                 part.settle(failure)
 
-        return Delivery(kept, settle, delivery.checkpoint)
+        return Delivery(kept, settle, delivery.checkpoints)
 
     async def read(self) -> Delivery:
         while not self._ready:

@@ -148,7 +148,7 @@ class _Gate:
             self._under_way -= 1
             self._settled.set()
 
-        return Delivery(delivery.batch, settle, delivery.checkpoint)
+        return Delivery(delivery.batch, settle, delivery.checkpoints)
 
     async def _repeat(self, delivery: Delivery, failure: Exception) -> None:
         await self._env.sleep(_AGAIN_AFTER)

@@ -119,6 +119,7 @@ async def test_a_full_buffer_does_not_keep_a_key_for_ever():
     """What was refused was never under way: the sender that tries again is not made to wait."""
     from openmeter_collector.api import Delivery, Overloaded  # noqa: PLC0415
     from openmeter_collector.engine.input_loop import BufferIntake  # noqa: PLC0415
+    from openmeter_collector.engine.state import PipelineState  # noqa: PLC0415
 
     class Buffer:
         full = True
@@ -134,7 +135,11 @@ async def test_a_full_buffer_does_not_keep_a_key_for_ever():
     async with processors(TEXT, CACHE) as opened, asyncio.TaskGroup() as tasks:
         buffer, verdicts = Buffer(), []
         intake = BufferIntake(
-            SimpleNamespace(metrics=opened.metrics.scope()), opened.chain, buffer, tasks
+            SimpleNamespace(metrics=opened.metrics.scope()),
+            opened.chain,
+            buffer,
+            tasks,
+            PipelineState(),
         )
         for full in (True, False):
             buffer.full = full
