@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import click
 
 from openmeter_collector.cli.files import environment
+from openmeter_collector.cli.options import env_file_option
 from openmeter_collector.cli.registry import standard_registry
 from openmeter_collector.config import Config, read
 from openmeter_collector.errors import ConfigError
@@ -24,14 +25,7 @@ _OPTIONS = (
         help="The file of the sqlite buffer. Without it, the config says where it is.",
     ),
     click.option("-c", "--config", "config_file", type=click.Path(path_type=Path), help="Config."),
-    click.option(
-        "-e",
-        "--env-file",
-        "env_files",
-        multiple=True,
-        type=click.Path(path_type=Path),
-        help="A file with environment variables for the config.",
-    ),
+    env_file_option,
 )
 
 

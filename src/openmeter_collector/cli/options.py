@@ -17,6 +17,14 @@ from openmeter_collector.spec.trust import VARIABLE, Trust, of_the_operator, pow
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+env_file_option: Callable[[F], F] = click.option(
+    "-e",
+    "--env-file",
+    "env_files",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    help="A file with environment variables; what is set already wins.",
+)
 _OPTIONS = (
     click.option("-c", "--config", "config_file", type=click.Path(path_type=Path), help="Config."),
     click.option("--log.level", "log_level", help="off, error, warn, info, debug or trace."),
@@ -26,14 +34,7 @@ _OPTIONS = (
     click.option(
         "-r", "--resources", multiple=True, metavar="GLOB", help="Files with more resources."
     ),
-    click.option(
-        "-e",
-        "--env-file",
-        "env_files",
-        multiple=True,
-        type=click.Path(path_type=Path),
-        help="A file with environment variables; what is set already wins.",
-    ),
+    env_file_option,
     click.option(
         "--allow",
         multiple=True,
