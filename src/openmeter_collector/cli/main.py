@@ -19,6 +19,7 @@ COMMANDS: Final = {
     "docs": "openmeter_collector.cli.docs:docs",
     "echo": "openmeter_collector.cli.echo:echo",
     "gaps": "openmeter_collector.cli.gaps:gaps",
+    "ledger": "openmeter_collector.cli.ledger:ledger",
     "lint": "openmeter_collector.cli.lint:lint",
     "list": "openmeter_collector.cli.list:list_",
     "run": "openmeter_collector.cli.run:run",

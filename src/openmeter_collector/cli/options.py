@@ -28,6 +28,14 @@ watcher_option = click.option(
     is_flag=True,
     help="Take up changes of config, resource and mapping files while running.",
 )
+env_file_option: Callable[[F], F] = click.option(
+    "-e",
+    "--env-file",
+    "env_files",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    help="A file with environment variables; what is set already wins.",
+)
 _OPTIONS = (
     click.option("-c", "--config", "config_file", type=click.Path(path_type=Path), help="Config."),
     click.option("--log.level", "log_level", help="off, error, warn, info, debug or trace."),
@@ -38,14 +46,7 @@ _OPTIONS = (
         "-r", "--resources", multiple=True, metavar="GLOB", help="Files with more resources."
     ),
     template_option,
-    click.option(
-        "-e",
-        "--env-file",
-        "env_files",
-        multiple=True,
-        type=click.Path(path_type=Path),
-        help="A file with environment variables; what is set already wins.",
-    ),
+    env_file_option,
     click.option(
         "--allow",
         multiple=True,

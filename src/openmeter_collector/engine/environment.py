@@ -230,10 +230,13 @@ class ComponentEnv:
             steps = []
             for node in nodes:
                 env = self.at(node)
-                steps.append(
-                    Step(await stack.enter_async_context(node.config.open(env)), env.metrics)
-                )
+                opened = await stack.enter_async_context(node.config.open(env))
+                steps.append(Step(opened, env.metrics, _rule_name(node)))
             yield ProcessorChain(steps, strict=self.strict)
+
+
+def _rule_name(node: Node) -> str:
+    return f"{node.display()} ({node.name})"
 
 
 @asynccontextmanager
