@@ -12,7 +12,9 @@ from openmeter_collector.component.env import (
     HttpResponse,
     Listener,
     ListenOptions,
+    Respond,
     Scope,
+    ShortWay,
 )
 from openmeter_collector.component.inproc import Handover
 from openmeter_collector.component.input import Input, Intake, Puller
@@ -22,7 +24,23 @@ from openmeter_collector.component.output import Output
 from openmeter_collector.component.processor import AsyncProcessor, Processor
 from openmeter_collector.component.rate_limit import RateLimit
 from openmeter_collector.component.response import ResponseStore, respond
+from openmeter_collector.component.scanner import (
+    BEGINNING,
+    MOST_AT_ONCE,
+    Position,
+    Reading,
+    Scanned,
+    Scanner,
+    Source,
+)
 from openmeter_collector.component.state import State, StateStore
+from openmeter_collector.component.windowed import (
+    Unfinished,
+    Unobtainable,
+    WindowedInput,
+    WindowPlan,
+    WindowSource,
+)
 from openmeter_collector.errors import (
     BatchFailed,
     CollectorError,
@@ -35,6 +53,8 @@ from openmeter_collector.errors import (
     Rejected,
     Retryable,
     StorageError,
+    Superseded,
+    Unreadable,
 )
 from openmeter_collector.message import (
     NO_METADATA,
@@ -49,6 +69,7 @@ from openmeter_collector.message import (
     by_index,
 )
 from openmeter_collector.message.settlement import Stage, derived, entering, when_settled
+from openmeter_collector.spec.catch_up import CatchUp, check_schedule, windows_of
 from openmeter_collector.spec.client_tls import ClientTls
 from openmeter_collector.spec.component import (
     Example,
@@ -87,11 +108,15 @@ from openmeter_collector.spec.fields import (
 from openmeter_collector.spec.http_answers import raise_for_answer, retry_after
 from openmeter_collector.spec.http_auth import Authorizer, Jwt, OAuth, OAuth2
 from openmeter_collector.spec.http_auth import BasicAuth as HttpBasicAuth
+from openmeter_collector.spec.http_request import Exchange, HttpRequest, Requester, requester
 from openmeter_collector.spec.metadata_filter import MetadataFilter
+from openmeter_collector.spec.redis import RedisClient, RedisRetries, RedisServer, redis_client
 from openmeter_collector.telemetry.counters import MetricStore
 from openmeter_collector.values.units import ByteSize, Duration
 
 __all__ = [
+    "BEGINNING",
+    "MOST_AT_ONCE",
     "NO_METADATA",
     "AsgiApp",
     "AsgiReceive",
@@ -108,6 +133,7 @@ __all__ = [
     "Cache",
     "CacheNode",
     "CacheRef",
+    "CatchUp",
     "Chain",
     "Checkpoint",
     "ClientTls",
@@ -120,9 +146,11 @@ __all__ = [
     "EndOfInput",
     "Env",
     "Example",
+    "Exchange",
     "Handover",
     "HttpBasicAuth",
     "HttpClient",
+    "HttpRequest",
     "HttpResponse",
     "Input",
     "InputNode",
@@ -148,6 +176,7 @@ __all__ = [
     "Overloaded",
     "Page",
     "Paused",
+    "Position",
     "ProcessingError",
     "Processor",
     "ProcessorNode",
@@ -156,24 +185,42 @@ __all__ = [
     "RateLimit",
     "RateLimitNode",
     "RateLimitRef",
+    "Reading",
+    "RedisClient",
+    "RedisRetries",
+    "RedisServer",
     "Rejected",
+    "Requester",
+    "Respond",
     "ResponseStore",
     "Retryable",
+    "Scanned",
+    "Scanner",
     "ScannerNode",
     "Scope",
     "Settle",
+    "ShortWay",
+    "Source",
     "Stage",
     "State",
     "StateStore",
     "StorageError",
+    "Superseded",
     "TracerNode",
     "Undeliverable",
+    "Unfinished",
+    "Unobtainable",
+    "Unreadable",
     "Url",
     "Value",
+    "WindowPlan",
+    "WindowSource",
+    "WindowedInput",
     "as_failure",
     "buffer",
     "by_index",
     "cache",
+    "check_schedule",
     "derived",
     "entering",
     "field",
@@ -183,10 +230,13 @@ __all__ = [
     "processor",
     "raise_for_answer",
     "rate_limit",
+    "redis_client",
+    "requester",
     "respond",
     "retry_after",
     "scanner",
     "section",
     "tracer",
     "when_settled",
+    "windows_of",
 ]

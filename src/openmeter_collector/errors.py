@@ -10,7 +10,9 @@
     ├── BatchFailed        several verdicts at once, one per failed message of a batch
     ├── Final              nothing is to be repeated, what it carries is kept instead
     │   └── Undeliverable  the verdict that ends in a dead letter (in `component.buffer`)
+    │   └── Superseded     another replica leads now: what this one still had is the other's to fetch
     ├── EndOfInput         an input has nothing more to give: finish in order
+    ├── Unreadable         a source is not what its scanner reads: the input keeps it and says so
     └── StorageError       the journal cannot be read or written
 
 What to do is decided by the type, never by matching text. An exception that is none of these is a
@@ -113,8 +115,24 @@ class Final(CollectorError):
         raise NotImplementedError
 
 
+class Superseded(Final):
+    """Another replica leads: a position of ours may not be advanced by this one any more."""
+
+    def joined(self, other: Final) -> Final:
+        del other
+        return self
+
+
 class EndOfInput(CollectorError):
     """An input has given everything it had."""
+
+
+class Unreadable(CollectorError):
+    """The bytes of a source cannot be taken apart from some place on.
+
+    An input that has other sources says it in the log, does not acknowledge this one to its owner,
+    and goes on with the next; one that has not lets it end the pipeline.
+    """
 
 
 class StorageError(CollectorError):

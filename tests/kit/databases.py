@@ -13,6 +13,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import psycopg
+
 from kit.needs import require
 
 
@@ -55,12 +57,9 @@ def postgres() -> Iterator[Server]:
         ]  # fmt: skip
         with _running(command, folder, port) as process:
             # It listens before it is ready.
-            _until(lambda: _succeeds(programs / "pg_isready", "-h", "127.0.0.1", "-p", str(port)))
-            yield Server(
-                "postgres",
-                f"postgres://postgres@127.0.0.1:{port}/postgres?sslmode=disable",
-                process,
-            )
+            dsn = f"postgres://postgres@127.0.0.1:{port}/postgres?sslmode=disable"
+            _until(lambda: _answers(dsn))
+            yield Server("postgres", dsn, process)
 
 
 @contextlib.contextmanager
@@ -179,5 +178,7 @@ def _until(holds: Callable[[], bool]) -> None:
         time.sleep(0.02)
 
 
-def _succeeds(*command: str | Path) -> bool:
-    return subprocess.run(command, capture_output=True, check=False).returncode == 0
+def _answers(dsn: str) -> bool:
+    with contextlib.suppress(psycopg.OperationalError), psycopg.connect(dsn, connect_timeout=5):
+        return True
+    return False

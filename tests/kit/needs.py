@@ -113,7 +113,7 @@ def postgres_programs() -> Path | None:
     folders = sorted(
         Path("/usr/lib/postgresql").glob("*/bin"), key=lambda one: int(one.parent.name)
     )
-    found = [Path(on_path).parent] if on_path else folders[::-1]
+    found = [*folders[::-1], *([Path(on_path).parent] if on_path else [])]
     return next((one for one in found if (one / "postgres").exists()), None)
 
 
@@ -139,10 +139,32 @@ def _get_chdb() -> str | None:
     return _fill(CACHE / f"chdb-{_digest(_CHDB)}", install)
 
 
+def on_path(*names: str) -> Callable[[], Path | None]:
+    """Finds a program by the first of its names that is there."""
+
+    def find() -> Path | None:
+        found = next(filter(None, map(shutil.which, names)), None)
+        return Path(found) if found else None
+
+    return find
+
+
 NEEDS = (
     Need("PostgreSQL", "tests/integration/sql", postgres_programs, debian=("postgresql",)),
     Need("MariaDB", "tests/integration/sql", mariadb, debian=("mariadb-server",)),
     Need("ClickHouse (chdb-core)", "tests/integration/sql", chdb, _get_chdb),
+    Need(
+        "redis-server",
+        "tests/unit/components/test_redis.py",
+        on_path("redis-server", "valkey-server"),
+        debian=("redis-server",),
+    ),
+    Need(
+        "Prometheus",
+        "tests/integration/test_prometheus.py",
+        on_path("prometheus"),
+        debian=("prometheus",),
+    ),
     Need("Node.js 22 or newer", "tests/e2e/test_sdk_javascript.py", node, _get_node),
     Need(
         "@openmeter/sdk from npm",

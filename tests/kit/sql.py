@@ -71,6 +71,7 @@ class Kept:
 
     def __init__(self, state=None):
         self.rows = []
+        self.messages = []
         self.sizes = []
         self.state = {} if state is None else state
         self.stop_after = None
@@ -83,6 +84,7 @@ class Kept:
             await asyncio.Event().wait()
         await asyncio.sleep(0)
         self.sizes.append(len(delivery.batch))
+        self.messages += delivery.batch
         self.rows += [message.structured() for message in delivery.batch]
         for checkpoint in delivery.checkpoints:
             self.state[checkpoint.key] = checkpoint.value
@@ -128,7 +130,8 @@ async def read_until(node, count, kept=None):
     kept = kept or Kept()
     env = RealTime(node, kept)
     async with node.config.open(env) as opened:
-        running = asyncio.ensure_future(PullInput(env, opened).run(kept))
+        component = PullInput(env, opened) if isinstance(opened, Puller) else opened
+        running = asyncio.ensure_future(component.run(kept))
         waiting = asyncio.ensure_future(kept.until(count))
         await asyncio.wait({running, waiting}, return_when=asyncio.FIRST_COMPLETED)
         waiting.cancel()

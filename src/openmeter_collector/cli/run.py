@@ -10,6 +10,7 @@ import uvloop
 
 from openmeter_collector.cli.options import Given, given, run_options
 from openmeter_collector.cli.process import (
+    collect_garbage_seldom,
     log_of,
     say_goodbye,
     serve,
@@ -41,6 +42,7 @@ def run(
     overrides: tuple[str, ...],
     resources: tuple[str, ...],
     env_files: tuple[Path, ...],
+    allow: tuple[str, ...],
     chilled: bool,
 ) -> int:
     """Run a pipeline until its input ends or it is told to stop.
@@ -49,8 +51,9 @@ def run(
     long as shutdown_timeout, the rest stays on disk. A second signal ends it at once; what was
     acknowledged is safe then, too.
     """
-    how = given(log_level, overrides, resources, env_files, chilled=chilled)
+    how = given(log_level, overrides, resources, env_files, chilled=chilled, allow=allow)
     reading = how.read(which(file, config_file, preset), standard_registry())
+    collect_garbage_seldom()
     return uvloop.run(_run(reading, reading.or_raise(), how))
 
 

@@ -5,21 +5,28 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from openmeter_collector.api import Env, Input, MappingText, Puller, field, section
+from openmeter_collector.api import (
+    CatchUp,
+    Duration,
+    Env,
+    Input,
+    MappingText,
+    Puller,
+    WindowedInput,
+    check_schedule,
+    field,
+    section,
+    windows_of,
+)
 from openmeter_collector.components.sql.contract import Database
 from openmeter_collector.components.sql.fields import SqlConnection
 from openmeter_collector.components.sql.position import Cursor
-from openmeter_collector.components.sql.reading import Once, Plan, SqlReader
+from openmeter_collector.components.sql.reading import Once, Plan, SqlReader, WindowReader
 from openmeter_collector.values.schedule import Schedule, parse_schedule
 
 
-def check_interval(text: str) -> str | None:
-    """What is wrong with an interval, or None."""
-    try:
-        parse_schedule(text)
-    except ValueError as fault:
-        return str(fault)
-    return None
+def _check_interval(text: str) -> str | None:
+    return check_schedule(text) if text else None
 
 
 @section
@@ -42,9 +49,18 @@ class SqlPolling(SqlConnection):
     interval: str = field(
         default="",
         ours=True,
-        doc="Run the query again at these times: a duration, or a cron expression. Empty is once.",
+        doc="Run the query again and again: a duration, or a cron expression. Without a cursor each run "
+        "is about the window of time that ended then. Empty is once.",
         examples=["10s", "0 * * * *", "@every 5m"],
-        lint=check_interval,
+        lint=_check_interval,
+    )
+    delay: Duration = field(
+        default=Duration("0s"),
+        ours=True,
+        doc="How long after its end a window is asked for, so that rows which come late are in it.",
+    )
+    catch_up: CatchUp = field(
+        default_factory=CatchUp, ours=True, doc="Windows that were missed or failed."
     )
     batch_size: int = field(
         default=1000,
@@ -64,6 +80,14 @@ async def opened(
     config: SqlPolling, plan: Plan, database: Database, env: Env
 ) -> AsyncIterator[Puller | Input]:
     """The running input."""
+    if plan.cursor is None and plan.schedule is not None:
+        windows = config.catch_up.plan(
+            windows_of(config.interval, f"{env.node.path}.interval"),
+            "windows",
+            delay=config.delay,
+        )
+        yield WindowedInput(env, WindowReader(plan, database, env), windows)
+        return
     reader = SqlReader(plan, database, env)
     try:
         yield reader if config.auto_replay_nacks else Once(reader)

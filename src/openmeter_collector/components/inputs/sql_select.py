@@ -61,8 +61,13 @@ class SqlSelect(SqlPolling):
 
     With `cursor` only rows that were not read before are asked for. The position is kept in the
     buffer, in the same transaction as the rows, so that a crash neither loses a row nor reads one
-    twice. With `interval` the query is run again and again; without a cursor, `args_mapping` sees the
-    time since the last run that was finished as `this.window.from` and `this.window.to` (RFC 3339).
+    twice. With `interval` too, the query is run again and again.
+
+    With `interval` alone, each run is about one window of time: `args_mapping` sees its edges as
+    `this.window.from` (included) and `this.window.to` (not). Windows follow each other without a gap;
+    one that failed, or in which the collector did not run, is asked for later, see `catch_up` and
+    `openmeter-collector gaps`. Messages have the metadata `window_start` and `window_end`. A window whose
+    rows were handed over in part is asked for again as a whole: give its events ids that stay the same.
 
     Times are RFC 3339, in UTC where the database knows the moment; a date is its midnight. Integers
     keep all their digits. A result is never held in memory as a whole.

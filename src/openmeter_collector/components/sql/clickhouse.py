@@ -24,7 +24,7 @@ from openmeter_collector.components.sql.contract import Block, Insert, Options, 
 from openmeter_collector.components.sql.marks import marks_of, too_many
 from openmeter_collector.components.sql.pool import Bounds, Pool
 from openmeter_collector.components.sql.statements import filled, separate
-from openmeter_collector.components.sql.values import as_text, rfc3339
+from openmeter_collector.components.sql.values import as_text, moment_of, rfc3339
 from openmeter_collector.values import json
 from openmeter_collector.values.timestamp import Timestamp
 from openmeter_collector.values.units import parse_duration
@@ -33,7 +33,6 @@ _FORMAT: Final = "JSONCompactEachRowWithNamesAndTypes"
 # Native ports of the Go driver's DSNs -> the HTTP ports a server has beside them.
 _HTTP_PORTS: Final = {9000: 8123, 9440: 8443}
 _CODE: Final = re.compile(r"[Cc]ode:\s*(\d+)")
-_MOMENT: Final = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?Z")
 # Codes that speak of the data: cannot parse, type mismatch, out of range, broken constraint.
 _OF_THE_DATA: Final = frozenset(
     {6, 26, 27, 33, 34, 38, 41, 53, 69, 70, 72, 117, 131, 321, 349, 407, 469, 676, 691}
@@ -176,7 +175,7 @@ class ClickHouse:
             await self._command(one)
 
     def argument(self, mark: Value) -> Value:
-        return _Moment(mark) if isinstance(mark, str) and _MOMENT.fullmatch(mark) else mark
+        return moment_of(mark) or mark
 
     async def close(self) -> None:
         await self._pool.close()
@@ -246,12 +245,6 @@ class ClickHouse:
         return Rejected(text) if int(found[1]) in _OF_THE_DATA else Retryable(text)
 
 
-class _Moment(str):
-    """A moment that came out of the database."""
-
-    __slots__ = ()
-
-
 def _write_times(rows: list[list[Value]], places: Sequence[int]) -> None:
     """Change dates and times in place to the form they have everywhere else."""
     for at in places:
@@ -310,8 +303,6 @@ def _literal(value: Value) -> str:
     """A value as ClickHouse SQL says it."""
     if value is None:
         return "NULL"
-    if isinstance(value, _Moment):
-        return f"parseDateTime64BestEffort('{value}', 9, 'UTC')"
     if isinstance(value, Timestamp):
         return f"parseDateTime64BestEffort('{Timestamp(value.ns).text()}', 9, 'UTC')"
     if isinstance(value, bool):

@@ -16,12 +16,12 @@ from openmeter_collector.components.sql.pool import Bounds, Pool
 from openmeter_collector.components.sql.threads import in_thread
 from openmeter_collector.components.sql.values import (
     base64_of,
+    moment_of,
     number,
     number_of_float,
     rfc3339,
     simple,
     text_of_bytes,
-    wall_clock,
 )
 from openmeter_collector.values import json
 from openmeter_collector.values.kinds import SourceNumber
@@ -84,7 +84,7 @@ class DuckDb:
         await self.run([Statement(text)], 0)
 
     def argument(self, mark: Value) -> Value:
-        return (wall_clock(mark) or mark) if isinstance(mark, str) else mark
+        return moment_of(mark) or mark
 
     async def close(self) -> None:
         await self._pool.close()
@@ -175,7 +175,7 @@ def _arguments(args: Sequence[Value]) -> list[Any] | None:
 
 def _argument(value: Value) -> Any:
     if isinstance(value, Timestamp):
-        return wall_clock(value)
+        return Timestamp(value.ns).text()
     return Decimal(value.text) if isinstance(value, SourceNumber) else simple(value)
 
 

@@ -24,6 +24,7 @@ from openmeter_collector.components.sql.pool import Bounds, Pool
 from openmeter_collector.components.sql.statements import formatted, separate
 from openmeter_collector.components.sql.values import (
     base64_of,
+    moment_of,
     number,
     rfc3339,
     simple,
@@ -41,7 +42,6 @@ _DSN: Final = re.compile(
     r"/(?P<database>[^?/]*)(?:\?(?P<query>.*))?",
     re.DOTALL,
 )
-_MOMENT: Final = re.compile(r"(\d{4}-\d\d-\d\d)T(\d\d:\d\d:\d\d(?:\.\d+)?)(?:Z|[+-]\d\d:\d\d)")
 # Codes of errors that speak of the data: duplicate keys, broken references, values that do not fit.
 _OF_THE_DATA: Final = frozenset(
     {1048, 1062, 1136, 1216, 1217, 1264, 1265, 1292, 1364, 1366, 1406, 1451, 1452, 3140, 3819, 4025}
@@ -133,7 +133,7 @@ class MySql:
         try:
             async with self._pool.connection() as connection:
                 cursor = SSCursor(connection)
-                await cursor.execute(*_with_arguments(statement))
+                await cursor.execute(*self._filled(statement))
                 while rows := await cursor.fetchmany(size):
                     yield block_of(_names(cursor), rows, marks)
                 await cursor.close()
@@ -147,7 +147,7 @@ class MySql:
                 await connection.begin()
                 for statement in statements:
                     async with connection.cursor() as cursor:
-                        await cursor.execute(*_with_arguments(statement))
+                        await cursor.execute(*self._filled(statement))
                         made.append(await _rows(cursor, most))
                 await connection.commit()
         except (self._error, OSError, TimeoutError) as error:
@@ -163,9 +163,7 @@ class MySql:
         await self.run([Statement(one) for one in separate(text)], 0)
 
     def argument(self, mark: Value) -> Value:
-        # What was read with a zone was given it here, so the wall clock is the server's own.
-        found = _MOMENT.fullmatch(mark) if isinstance(mark, str) else None
-        return f"{found[1]} {found[2]}" if found else mark
+        return moment_of(mark) or mark
 
     async def close(self) -> None:
         await self._pool.close()
@@ -192,6 +190,12 @@ class MySql:
             async with connection.cursor() as cursor:
                 await cursor.execute(f"SET {name}={value}")
         return connection
+
+    def _filled(self, statement: Statement) -> tuple[Any, ...]:
+        if not statement.args:
+            return (statement.query,)
+        zone = self._target.zone
+        return formatted(statement.query), tuple(_argument(one, zone) for one in statement.args)
 
     def _told(self, error: Exception) -> CollectorError:
         code = error.args[0] if error.args and isinstance(error.args[0], int) else 0
@@ -271,15 +275,9 @@ def _tls(mode: str, where: str) -> ssl.SSLContext | None:
     raise ConfigError(f"{where}: dsn: tls={mode} is unknown; use true, false or skip-verify")
 
 
-def _with_arguments(statement: Statement) -> tuple[Any, ...]:
-    if not statement.args:
-        return (statement.query,)
-    return formatted(statement.query), tuple(_argument(one) for one in statement.args)
-
-
-def _argument(value: Value) -> Any:
+def _argument(value: Value, zone: Zone) -> Any:
     if isinstance(value, Timestamp):
-        return wall_clock(value)
+        return wall_clock(value, zone)
     if isinstance(value, SourceNumber):
         return Decimal(value.text)
     return simple(value)

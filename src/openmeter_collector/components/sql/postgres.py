@@ -20,7 +20,7 @@ from openmeter_collector.components.sql.contract import Block, Insert, Options, 
 from openmeter_collector.components.sql.marks import block_of, too_many
 from openmeter_collector.components.sql.pool import Bounds, Pool
 from openmeter_collector.components.sql.postgres_types import register
-from openmeter_collector.components.sql.values import as_text
+from openmeter_collector.components.sql.values import as_text, moment_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -106,7 +106,7 @@ class Postgres:
             raise self._told(error) from error
 
     def argument(self, mark: Value) -> Value:
-        return mark
+        return moment_of(mark) or mark
 
     async def close(self) -> None:
         await self._pool.close()

@@ -1,17 +1,16 @@
-"""The loop of the SQL inputs: once, at intervals, or on from a cursor.
+"""The loop of the SQL inputs: once, window by window, or on from a cursor.
 
 Rows are handed over as they are read from the server, so that a result of any size is read in bounded
-memory. With a cursor or at intervals, the position becomes true together with the rows it covers; there
-is at most one delivery with a position under way.
+memory. With a cursor the position becomes true together with the rows it covers; there is at most one
+delivery with a position under way. Windows are kept by `WindowedInput`.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Protocol
 
 from openmeter_collector.api import (
@@ -36,11 +35,11 @@ from openmeter_collector.components.sql.position import (
     name_of,
     position_from,
 )
-from openmeter_collector.values import json
 from openmeter_collector.values.schedule import Schedule
+from openmeter_collector.values.timestamp import Timestamp
+from openmeter_collector.values.windows import Window, moment_text
 
 CURSOR = "cursor"
-WINDOW = "window"
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,51 +111,18 @@ class SqlReader:
     async def _made(self) -> AsyncGenerator[Delivery, None]:
         if self._plan.cursor is not None:
             source = _FromCursor(self, self._plan, self._plan.cursor).deliveries()
-        elif self._plan.schedule is not None:
-            source = self._windows(self._plan.schedule)
         else:
-            source = self._once(None)
+            source = self._once()
         async with aclosing(source):
             async for delivery in source:
                 yield delivery
 
-    async def _once(self, document: Value) -> AsyncGenerator[Delivery, None]:
-        statement = self._plan.query.statement(Asked(self.args(document)))
+    async def _once(self) -> AsyncGenerator[Delivery, None]:
+        statement = self._plan.query.statement(Asked(self.args(None)))
         stream = self._database.stream(statement, self._plan.batch_size)
         async with aclosing(stream):
             async for block in stream:
                 yield Delivery(messages(block.rows))
-
-    async def _windows(self, schedule: Schedule) -> AsyncGenerator[Delivery, None]:
-        """A query at each moment, told the time since the last one that was finished."""
-        kept = await self._env.state.load(WINDOW)
-        now = self._env.now()
-        begin: float = json.loads(kept)["to"] if kept is not None else now - schedule.every
-        due = schedule.first(now)
-        while True:
-            await self.wait_until(due)
-            end = max(self._env.now(), begin)
-            source = self._window(begin, end)
-            async with aclosing(source):
-                async for delivery in source:
-                    yield delivery
-            begin = end
-            due = schedule.after(max(due, self._env.now() - schedule.every))
-
-    async def _window(self, begin: float, end: float) -> AsyncGenerator[Delivery, None]:
-        window = {"window": {"from": moment(begin), "to": moment(end)}, "cursor": None}
-        under_way = _Count()
-        last: Batch = []
-        statement = self._plan.query.statement(Asked(self.args(window)))
-        stream = self._database.stream(statement, self._plan.batch_size)
-        async with aclosing(stream):
-            async for block in stream:
-                if last:
-                    yield Delivery(last, under_way.settle())
-                last = messages(block.rows)
-        # The position of the window covers all of it, so all before it has to be safe.
-        await under_way.none_left()
-        yield await self.marked(last, WINDOW, json.dumps({"to": end}))
 
     # ---- for cursors too ---------------------------------------------------------------------
 
@@ -171,12 +137,8 @@ class SqlReader:
         return self._database
 
     def args(self, document: Value) -> list[Value]:
-        """What `args_mapping` makes of a document about cursor and window."""
-        try:
-            return arguments(self._plan.args_mapping, [Message(None, value=document)], 0)
-        except (CollectorError, ValueError) as error:
-            where = self._env.node.display()
-            raise Retryable(f"{where}: args_mapping failed: {error}") from error
+        """What `args_mapping` makes of a document about the cursor."""
+        return made_of(self._plan.args_mapping, document, self._env)
 
     async def marked(self, batch: Batch, name: str, position: bytes) -> Delivery:
         """A delivery with a position; waits until the one before it is safe."""
@@ -355,30 +317,27 @@ class _Groups:
         return made
 
 
-class _Count:
-    """Deliveries that are not settled yet."""
+class WindowReader:
+    """The rows of one window after the other; a `WindowSource`."""
 
-    def __init__(self) -> None:
-        self._open = 0
-        self._none = asyncio.Event()
-        self._none.set()
+    def __init__(self, plan: Plan, database: Database, env: Env) -> None:
+        self._plan = plan
+        self._database = database
+        self._env = env
 
-    def settle(self) -> Callable[[Exception | None], None]:
-        """For one more delivery."""
-        self._open += 1
-        self._none.clear()
-
-        def settled(failure: Exception | None) -> None:
-            del failure
-            self._open -= 1
-            if not self._open:
-                self._none.set()
-
-        return settled
-
-    async def none_left(self) -> None:
-        """Wait until all are settled."""
-        await self._none.wait()
+    async def fetch(self, window: Window, rest: Sequence[str]) -> AsyncIterator[Batch]:
+        del rest
+        about = {"from": _timestamp(window.start), "to": _timestamp(window.end)}
+        metadata = {
+            "window_start": moment_text(window.start),
+            "window_end": moment_text(window.end),
+        }
+        args = made_of(self._plan.args_mapping, {"window": about, "cursor": None}, self._env)
+        statement = self._plan.query.statement(Asked(args))
+        stream = self._database.stream(statement, self._plan.batch_size)
+        async with aclosing(stream):
+            async for block in stream:
+                yield [Message(None, metadata, value=row) for row in block.rows]
 
 
 class Once:
@@ -401,7 +360,17 @@ def messages(rows: Sequence[Row]) -> Batch:
     return [Message(None, value=row) for row in rows]
 
 
-def moment(seconds: float) -> str:
-    """Unix seconds as RFC 3339."""
-    made = datetime.fromtimestamp(seconds, UTC).isoformat(timespec="microseconds")
-    return made.removesuffix("+00:00").rstrip("0").rstrip(".") + "Z"
+def made_of(mapping: MappingText | None, document: Value, env: Env) -> list[Value]:
+    """The values for a query, made from what is known about cursor and window.
+
+    Raises:
+        Retryable: the mapping fails.
+    """
+    try:
+        return arguments(mapping, [Message(None, value=document)], 0)
+    except (CollectorError, ValueError) as error:
+        raise Retryable(f"{env.node.display()}: args_mapping failed: {error}") from error
+
+
+def _timestamp(milliseconds: int) -> Timestamp:
+    return Timestamp(milliseconds * 1_000_000)

@@ -20,6 +20,7 @@ from openmeter_collector.components.sql.values import (
     rfc3339,
     simple,
     text_of_bytes,
+    wall_clock,
 )
 from openmeter_collector.values.timestamp import Timestamp
 
@@ -177,7 +178,8 @@ def _fetch(cursor: apsw.Cursor, size: int) -> list[Any]:
 
 
 def _arguments(args: Sequence[Value]) -> list[Any]:
-    return [one.text() if isinstance(one, Timestamp) else simple(one) for one in args]
+    # Moments in the form of SQLite's own functions, because there they are compared as text.
+    return [wall_clock(one) if isinstance(one, Timestamp) else simple(one) for one in args]
 
 
 async def _closed(connection: apsw.Connection) -> None:

@@ -10,9 +10,9 @@ from typing import Final
 from openmeter_collector.api import Value
 from openmeter_collector.values import json
 from openmeter_collector.values.kinds import SourceNumber
-from openmeter_collector.values.timestamp import Timestamp
+from openmeter_collector.values.timestamp import UTC_ZONE, Timestamp, Zone, days_of
 
-_MOMENT: Final = re.compile(r"(\d{4,}-\d\d-\d\d)[T ](\d\d:\d\d:\d\d(?:\.\d+)?)(Z|[+-]\d\d:\d\d)?")
+_MOMENT: Final = re.compile(r"(\d{4}-\d\d-\d\d)T(\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?(Z|[+-]\d\d:\d\d)")
 
 
 def rfc3339(text: str, zone: str = "Z") -> str:
@@ -29,16 +29,25 @@ def rfc3339(text: str, zone: str = "Z") -> str:
     return text
 
 
-def wall_clock(moment: Timestamp | str) -> str | None:
-    """A moment in UTC as `2026-01-01 00:00:00.5`, for databases whose times have no zone; None for
-    text that is no moment in UTC.
-    """
-    if isinstance(moment, Timestamp):
-        moment = Timestamp(moment.ns).text()
-    match = _MOMENT.fullmatch(moment)
-    if match is None or match[3] not in {"Z", "+00:00"}:
+def moment_of(text: Value) -> Timestamp | None:
+    """The moment that a text in the form of `rfc3339` is; None for anything else."""
+    found = _MOMENT.fullmatch(text) if isinstance(text, str) else None
+    if found is None:
         return None
-    return f"{match[1]} {match[2]}"
+    day, clock, fraction, offset = found.groups()
+    year, month, date = (int(part) for part in day.split("-"))
+    hour, minute, second = (int(part) for part in clock.split(":"))
+    seconds = days_of(year, month, date) * 86_400 + hour * 3600 + minute * 60 + second
+    if offset != "Z":
+        away = int(offset[1:3]) * 3600 + int(offset[4:6]) * 60
+        seconds += away if offset[0] == "-" else -away
+    return Timestamp(seconds * 1_000_000_000 + int((fraction or "").ljust(9, "0")))
+
+
+def wall_clock(moment: Timestamp, zone: Zone = UTC_ZONE) -> str:
+    """A moment as `2026-01-01 00:00:00.5`, for databases whose times have no zone."""
+    text = moment.in_zone(zone).text()
+    return f"{text[:10]} {text[11:-1] if text[-1] == 'Z' else text[11:-6]}"
 
 
 def number(text: str) -> Value:
