@@ -22,6 +22,7 @@ COMMANDS: Final = {
     "list": "openmeter_collector.cli.list:list_",
     "run": "openmeter_collector.cli.run:run",
     "sandbox": "openmeter_collector.cli.sandbox:sandbox",
+    "schema": "openmeter_collector.cli.schema:schema",
     "seed": "openmeter_collector.cli.seed:seed",
     "template": "openmeter_collector.cli.template:template",
     "test": "openmeter_collector.cli.test:test",
