@@ -14,6 +14,7 @@ from openmeter_collector.errors import CollectorError, ConfigError
 
 COMMANDS: Final = {
     "blobl": "openmeter_collector.cli.blobl:blobl",
+    "compare-upstream": "openmeter_collector.cli.compare_upstream:compare_upstream",
     "create": "openmeter_collector.cli.create:create",
     "demo": "openmeter_collector.cli.demo:demo",
     "docs": "openmeter_collector.cli.docs:docs",
