@@ -34,6 +34,13 @@ from openmeter_collector.component.scanner import (
     Source,
 )
 from openmeter_collector.component.state import State, StateStore
+from openmeter_collector.component.windowed import (
+    Unfinished,
+    Unobtainable,
+    WindowedInput,
+    WindowPlan,
+    WindowSource,
+)
 from openmeter_collector.errors import (
     BatchFailed,
     CollectorError,
@@ -46,6 +53,7 @@ from openmeter_collector.errors import (
     Rejected,
     Retryable,
     StorageError,
+    Superseded,
     Unreadable,
 )
 from openmeter_collector.message import (
@@ -61,6 +69,7 @@ from openmeter_collector.message import (
     by_index,
 )
 from openmeter_collector.message.settlement import Stage, derived, entering, when_settled
+from openmeter_collector.spec.catch_up import CatchUp, check_schedule, windows_of
 from openmeter_collector.spec.client_tls import ClientTls
 from openmeter_collector.spec.component import (
     Example,
@@ -99,6 +108,7 @@ from openmeter_collector.spec.fields import (
 from openmeter_collector.spec.http_answers import raise_for_answer, retry_after
 from openmeter_collector.spec.http_auth import Authorizer, Jwt, OAuth, OAuth2
 from openmeter_collector.spec.http_auth import BasicAuth as HttpBasicAuth
+from openmeter_collector.spec.http_request import Exchange, HttpRequest, Requester, requester
 from openmeter_collector.spec.metadata_filter import MetadataFilter
 from openmeter_collector.spec.redis import RedisClient, RedisRetries, RedisServer, redis_client
 from openmeter_collector.telemetry.counters import MetricStore
@@ -123,6 +133,7 @@ __all__ = [
     "Cache",
     "CacheNode",
     "CacheRef",
+    "CatchUp",
     "Chain",
     "Checkpoint",
     "ClientTls",
@@ -135,9 +146,11 @@ __all__ = [
     "EndOfInput",
     "Env",
     "Example",
+    "Exchange",
     "Handover",
     "HttpBasicAuth",
     "HttpClient",
+    "HttpRequest",
     "HttpResponse",
     "Input",
     "InputNode",
@@ -177,6 +190,7 @@ __all__ = [
     "RedisRetries",
     "RedisServer",
     "Rejected",
+    "Requester",
     "Respond",
     "ResponseStore",
     "Retryable",
@@ -191,15 +205,22 @@ __all__ = [
     "State",
     "StateStore",
     "StorageError",
+    "Superseded",
     "TracerNode",
     "Undeliverable",
+    "Unfinished",
+    "Unobtainable",
     "Unreadable",
     "Url",
     "Value",
+    "WindowPlan",
+    "WindowSource",
+    "WindowedInput",
     "as_failure",
     "buffer",
     "by_index",
     "cache",
+    "check_schedule",
     "derived",
     "entering",
     "field",
@@ -210,10 +231,12 @@ __all__ = [
     "raise_for_answer",
     "rate_limit",
     "redis_client",
+    "requester",
     "respond",
     "retry_after",
     "scanner",
     "section",
     "tracer",
     "when_settled",
+    "windows_of",
 ]

@@ -10,6 +10,7 @@
     ├── BatchFailed        several verdicts at once, one per failed message of a batch
     ├── Final              nothing is to be repeated, what it carries is kept instead
     │   └── Undeliverable  the verdict that ends in a dead letter (in `component.buffer`)
+    │   └── Superseded     another replica leads now: what this one still had is the other's to fetch
     ├── EndOfInput         an input has nothing more to give: finish in order
     ├── Unreadable         a source is not what its scanner reads: the input keeps it and says so
     └── StorageError       the journal cannot be read or written
@@ -112,6 +113,14 @@ class Final(CollectorError):
     def joined(self, other: Final) -> Final:
         """The verdict on a message when two of its descendants came to their end separately."""
         raise NotImplementedError
+
+
+class Superseded(Final):
+    """Another replica leads: a position of ours may not be advanced by this one any more."""
+
+    def joined(self, other: Final) -> Final:
+        del other
+        return self
 
 
 class EndOfInput(CollectorError):

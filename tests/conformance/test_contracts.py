@@ -48,6 +48,7 @@ CONFIGS = {
     ("output", "reject_errored"): "{drop: {}}",
     ("output", "sync_response"): "{}",
     ("input", "generate"): "{mapping: 'root = \"x\"', interval: 1s}",
+    ("input", "prometheus"): "{url: 'http://x.test', queries: [{query: {name: a, promql: b}}]}",
     ("input", "inproc"): "somewhere",
     ("input", "csv"): "{paths: [FOLDER/config.yaml]}",
     ("input", "file"): "{paths: [FOLDER/config.yaml]}",

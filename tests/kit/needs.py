@@ -106,21 +106,28 @@ def _npm_folder() -> Path:
     return CACHE / f"npm-{_digest(_JS / 'package-lock.json')}"
 
 
-def redis_server() -> Path | None:
-    """The server of Debian's `redis-server`, or Valkey's, which speaks the same."""
-    for name in ("redis-server", "valkey-server"):
-        found = shutil.which(name)
-        if found:
-            return Path(found)
-    return None
+def on_path(*names: str) -> Callable[[], Path | None]:
+    """Finds a program by the first of its names that is there."""
+
+    def find() -> Path | None:
+        found = next(filter(None, map(shutil.which, names)), None)
+        return Path(found) if found else None
+
+    return find
 
 
 NEEDS = (
     Need(
         "redis-server",
         "tests/unit/components/test_redis.py",
-        redis_server,
+        on_path("redis-server", "valkey-server"),
         debian=("redis-server",),
+    ),
+    Need(
+        "Prometheus",
+        "tests/integration/test_prometheus.py",
+        on_path("prometheus"),
+        debian=("prometheus",),
     ),
     Need("Node.js 22 or newer", "tests/e2e/test_sdk_javascript.py", node, _get_node),
     Need(

@@ -12,6 +12,7 @@ from openmeter_collector.cli.registry import registry_with
 from openmeter_collector.config import Config, read
 from openmeter_collector.config.render import render
 from openmeter_collector.errors import ConfigError
+from openmeter_collector.spec.trust import EVERYTHING
 
 
 @click.command()
@@ -46,6 +47,7 @@ def echo(
         overrides=overrides,
         resource_files=expand(resources),
         chilled=chilled,
+        trust=EVERYTHING,
     )
     click.echo(render(reading.or_raise(), reading.secrets), nl=False)
     return 0

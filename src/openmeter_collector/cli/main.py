@@ -19,6 +19,7 @@ COMMANDS: Final = {
     "demo": "openmeter_collector.cli.demo:demo",
     "docs": "openmeter_collector.cli.docs:docs",
     "echo": "openmeter_collector.cli.echo:echo",
+    "gaps": "openmeter_collector.cli.gaps:gaps",
     "lint": "openmeter_collector.cli.lint:lint",
     "list": "openmeter_collector.cli.list:list_",
     "run": "openmeter_collector.cli.run:run",

@@ -14,6 +14,7 @@ from openmeter_collector.cli.files import environment, expand
 from openmeter_collector.cli.registry import registry_with
 from openmeter_collector.config import Config, Reading, read
 from openmeter_collector.spec.registry import Registry
+from openmeter_collector.spec.trust import VARIABLE, Trust, of_the_operator, powers_of
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -46,6 +47,12 @@ _OPTIONS = (
         help="A file with environment variables; what is set already wins.",
     ),
     click.option(
+        "--allow",
+        multiple=True,
+        metavar="WHAT",
+        help="Let configs do what they may not by default: programs (command, subprocess).",
+    ),
+    click.option(
         "--chilled", is_flag=True, help="Start in spite of faults that only a linter minds."
     ),
     watcher_option,
@@ -63,6 +70,7 @@ class Given:
     env: Mapping[str, str]
     chilled: bool
     watch: bool
+    trust: Trust
 
     def registry(self) -> Registry:
         """The components there are, with those of template files as they are now.
@@ -86,6 +94,7 @@ class Given:
             overrides=self.overrides,
             resource_files=expand(self.resources),
             chilled=self.chilled,
+            trust=self.trust,
         )
 
 
@@ -104,17 +113,20 @@ def given(
     env_files: tuple[Path, ...],
     *,
     chilled: bool,
-    watch: bool,
+    allow: tuple[str, ...] = (),
+    watch: bool = False,
 ) -> Given:
     """Look up what the options name.
 
     Raises:
-        ConfigError: a file they name is not there.
+        ConfigError: a file they name is not there, or what they allow is nothing.
     """
     env = environment(env_files)
     # Mappings ask the process's own environment; it has to say the same.
     os.environ.update(env)
-    return Given(log_level, overrides, resources, templates, env, chilled, watch)
+    allowed = powers_of(allow, "--allow") + powers_of([env.get(VARIABLE, "")], VARIABLE)
+    trust = of_the_operator(*allowed)
+    return Given(log_level, overrides, resources, templates, env, chilled, watch, trust)
 
 
 def moved_behind(

@@ -12,6 +12,7 @@ import uvloop
 from openmeter_collector.cli.files import expand
 from openmeter_collector.cli.options import Given, given, run_options
 from openmeter_collector.cli.process import (
+    collect_garbage_seldom,
     log_of,
     said_differently,
     say_goodbye,
@@ -72,6 +73,7 @@ def run(
     resources: tuple[str, ...],
     templates: tuple[str, ...],
     env_files: tuple[Path, ...],
+    allow: tuple[str, ...],
     chilled: bool,
     watch: bool,
 ) -> int:
@@ -88,13 +90,24 @@ def run(
       openmeter-collector run --preset http-server
       openmeter-collector run -c config.yaml --dry-run --format json
     """
-    how = given(log_level, overrides, resources, templates, env_files, chilled=chilled, watch=watch)
+    how = given(
+        log_level,
+        overrides,
+        resources,
+        templates,
+        env_files,
+        chilled=chilled,
+        watch=watch,
+        allow=allow,
+    )
     source = which(file, config_file, preset)
     reading = how.read(source)
     if dry_run:
         from openmeter_collector.cli.dry_run import dry_run as run_dry  # noqa: PLC0415 - rarely used
 
         return uvloop.run(run_dry(reading.or_raise(), how, count=dry_run_count, form=form))
+    reading.or_raise()
+    collect_garbage_seldom()
     return uvloop.run(_run(reading, source, how))
 
 

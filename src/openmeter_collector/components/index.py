@@ -14,6 +14,7 @@ INDEX: Final = {
         "generate": "openmeter_collector.components.inputs.generate:Generate",
         "http_server": "openmeter_collector.components.inputs.http_server:HttpServer",
         "inproc": "openmeter_collector.components.inputs.inproc:InprocInput",
+        "prometheus": "openmeter_collector.components.inputs.prometheus:PrometheusInput",
         "read_until": "openmeter_collector.components.inputs.read_until:ReadUntil",
         "resource": "openmeter_collector.components.inputs.resource:ResourceInput",
         "sequence": "openmeter_collector.components.inputs.sequence:Sequence",

@@ -24,6 +24,7 @@ from openmeter_collector.spec import types as t
 from openmeter_collector.spec.component import ComponentSpec, FieldSpec, attribute_of, fields_of
 from openmeter_collector.spec.fields import CodeError
 from openmeter_collector.spec.registry import Registry, closest
+from openmeter_collector.spec.trust import POWERS, Trust, of_the_operator
 
 _LABEL: Final = re.compile(r"[a-z0-9_\-]+")
 _LABELLED: Final = ("input", "processor", "output", "cache", "rate_limit")
@@ -35,9 +36,13 @@ _DEEPEST: Final = 50
 class Decoder:
     """One reading of one configuration, possibly out of several files."""
 
-    def __init__(self, registry: Registry, report: Report | None = None) -> None:
+    def __init__(
+        self, registry: Registry, report: Report | None = None, trust: Trust | None = None
+    ) -> None:
+        """`trust`: what components may do; that of a file of the operator's when it is left out."""
         self.registry = registry
         self.report = report or Report()
+        self._trust = trust or of_the_operator()
         self._labels: dict[str, Place] = {}
         self._references: list[tuple[str, str, str, Place]] = []
 
@@ -78,6 +83,7 @@ class Decoder:
         spec = self.registry.get(kind, name)
         assert spec is not None
         where = tree.entries["type" if "type" in tree.entries else name].place
+        self._check_trust(spec, where, path)
         if not label and kind in _LABELLED:
             text = f"label is required for {path}"
             self.report(where, "unlabelled", text, path, severity="unlabelled")
@@ -111,6 +117,18 @@ class Decoder:
         inner, outer = made.processors, node.processors
         both = (*inner, *outer) if node.kind == "input" else (*outer, *inner)
         return replace(made, label=node.label, where=node.where, processors=both)
+
+    def _check_trust(self, spec: ComponentSpec, where: Place, path: str) -> None:
+        if (power := self._trust.refused(spec)) is None:
+            return
+        self.report(
+            where,
+            "not_allowed",
+            f"component {spec.name} is not allowed here: it {POWERS[power]}",
+            path,
+            found=f"{spec.kind} {spec.name!r} is not allowed here: it {POWERS[power]}",
+            hint=self._trust.how.format(power, power),
+        )
 
     def config(self, spec: ComponentSpec, body: Tree | None, where: Place, path: str) -> Any:
         """The typed config of a component, or `FAULTY`."""

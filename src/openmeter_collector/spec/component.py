@@ -93,6 +93,7 @@ class _About(TypedDict, total=False):
     categories: Sequence[str]
     examples: Sequence[Example]
     value: str
+    dangerous: Literal["programs", "files"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +106,7 @@ class ComponentSpec:
         value: the field whose value stands for the whole config (`mapping: root = this`), or "".
         expand: of a template: makes the component that stands for it, as plain values, of a config
             and a label. Raises `ConfigError`.
+        dangerous: what it can do that not every config may (see `spec.trust`), or "".
     """
 
     kind: str
@@ -118,6 +120,7 @@ class ComponentSpec:
     examples: tuple[Example, ...] = ()
     value: str = ""
     expand: Callable[[Any, str], Any] | None = None
+    dangerous: Literal["", "programs", "files"] = ""
 
     @property
     def fields(self) -> Mapping[str, FieldSpec]:
@@ -242,6 +245,7 @@ def specify(kind: str, name: str, cls: type[Any], **about: Unpack[_About]) -> Co
         categories=tuple(about.get("categories", ())),
         examples=tuple(about.get("examples", ())),
         value=about.get("value", ""),
+        dangerous=about.get("dangerous", ""),
     )
     spec: ComponentSpec = made.__spec__
     return spec

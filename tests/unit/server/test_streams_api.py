@@ -13,6 +13,7 @@ from openmeter_collector.engine.environment import Surroundings
 from openmeter_collector.engine.streams import Streams
 from openmeter_collector.server.service import Service
 from openmeter_collector.server.streams_api import StreamsApi, patched
+from openmeter_collector.spec.trust import EVERYTHING, of_the_api
 from openmeter_collector.telemetry.counters import MetricStore
 from openmeter_collector.telemetry.logs import Log, LogOptions
 from openmeter_collector.testing.env import ask
@@ -31,11 +32,11 @@ async def api(tmp_path, monkeypatch):
 
 
 @asynccontextmanager
-async def serving(texts, shared="http: {enabled: false}"):
-    how = Given(None, (), (), (), {"FROM_ENV": "env"}, chilled=False, watch=False)
+async def serving(texts, shared="http: {enabled: false}", allowed=("files",)):
+    how = Given(None, (), (), (), {"FROM_ENV": "env"}, chilled=False, watch=False, trust=EVERYTHING)
     config = load(shared, how.registry(), env={})
     assert isinstance(config, Config)
-    library = Library(how, config)
+    library = Library(how, config, of_the_api(*allowed))
     metrics = MetricStore()
     service = Service(metrics, streams=True)
     lines = []
@@ -44,7 +45,7 @@ async def serving(texts, shared="http: {enabled: false}"):
     )
     running = Streams(config, around, stay=True)
     service.pipelines = running.status
-    streams = {name: library.reading(text).or_raise() for name, text in texts.items()}
+    streams = {name: library.reading(text, EVERYTHING).or_raise() for name, text in texts.items()}
     sources = {name: library.values(text) for name, text in texts.items()}
     service.api = StreamsApi(running, library.definitions(), sources, metrics, around.monotonic)
     stop = asyncio.Event()
@@ -200,3 +201,23 @@ def test_patches_merge():
     assert patched({"a": {"b": 1, "c": 2}, "d": [1]}, {"a": {"b": None, "e": 3}, "d": [2]}) == {
         "a": {"c": 2, "e": 3}, "d": [2],
     }  # fmt: skip
+
+
+async def test_what_comes_over_the_network_may_not_touch_files_unless_that_is_allowed(
+    tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    async with serving({"one": TICKS.replace("NAME", "one")}, allowed=()) as call:
+        for method, path in (("POST", "/streams/two"), ("PUT", "/streams/one"),
+                             ("PATCH", "/streams/one"), ("POST", "/streams")):  # fmt: skip
+            body = (
+                TICKS.replace("NAME", "two")
+                if path != "/streams"
+                else ('{"one": {"output": {"file": {"path": "two.txt"}}}}')
+            )
+            status, told = await call(method, path, body)
+            assert status == 400, (method, path, told)
+            assert "lint_errors" in told
+        put = await call("POST", "/resources/output/out", "file: {path: two.txt}")
+        assert put[0] == 400
+    assert not (tmp_path / "two.txt").exists()

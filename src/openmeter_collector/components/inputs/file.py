@@ -42,7 +42,7 @@ EXPORTS = Example(
 )
 
 
-@input("file", categories=("Local",), examples=[JSONL, EXPORTS])
+@input("file", dangerous="files", categories=("Local",), examples=[JSONL, EXPORTS])
 class FileInput:
     """Reads files, one after the other, and ends.
 
