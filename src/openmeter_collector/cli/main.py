@@ -14,6 +14,7 @@ from openmeter_collector.errors import CollectorError, ConfigError
 
 COMMANDS: Final = {
     "blobl": "openmeter_collector.cli.blobl:blobl",
+    "compare-upstream": "openmeter_collector.cli.compare_upstream:compare_upstream",
     "create": "openmeter_collector.cli.create:create",
     "demo": "openmeter_collector.cli.demo:demo",
     "docs": "openmeter_collector.cli.docs:docs",
@@ -24,6 +25,7 @@ COMMANDS: Final = {
     "list": "openmeter_collector.cli.list:list_",
     "run": "openmeter_collector.cli.run:run",
     "sandbox": "openmeter_collector.cli.sandbox:sandbox",
+    "schema": "openmeter_collector.cli.schema:schema",
     "seed": "openmeter_collector.cli.seed:seed",
     "template": "openmeter_collector.cli.template:template",
     "test": "openmeter_collector.cli.test:test",

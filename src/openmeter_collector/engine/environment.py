@@ -28,6 +28,7 @@ from openmeter_collector.engine.chain import ProcessorChain, Step
 from openmeter_collector.engine.child_input import ChildInput, batched
 from openmeter_collector.engine.child_output import ChildOutput, policy_from
 from openmeter_collector.engine.http_client import open_http_client
+from openmeter_collector.engine.limits import CountedLimit
 from openmeter_collector.engine.lives import ChildLife
 from openmeter_collector.engine.state import ComponentState, PipelineState
 from openmeter_collector.engine.strict import Sieve
@@ -284,7 +285,8 @@ async def open_resource(
     enter = stack.enter_async_context
     match node.kind:
         case "rate_limit":
-            into.rate_limits[node.label] = await enter(node.config.open(env))
+            limit = await enter(node.config.open(env))
+            into.rate_limits[node.label] = CountedLimit(limit, env.metrics)
         case "cache":
             opened = await enter(node.config.open(env))
             into.caches[node.label] = CountedCache(opened, env.metrics)
