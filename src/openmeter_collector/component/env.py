@@ -294,6 +294,10 @@ class Chain(Protocol):
     def sync(self) -> bool:
         """All are plain functions: `run_sync` may be used."""
 
+    @property
+    def strict(self) -> bool:
+        """Failed messages skip what follows and come out in batches of their own."""
+
     def run_sync(self, batch: Batch) -> list[Batch]:
         """Run a batch through, without waiting."""
 
