@@ -119,6 +119,7 @@ INDEX: Final = {
         "logger": "openmeter_collector.components.metrics.logger:LoggerMetrics",
         "none": "openmeter_collector.components.metrics.none:NoMetrics",
         "prometheus": "openmeter_collector.components.metrics.prometheus:Prometheus",
+        "statsd": "openmeter_collector.components.metrics.statsd:Statsd",
     },
     "tracer": {
         "none": "openmeter_collector.components.tracers.none:NoTracer",
