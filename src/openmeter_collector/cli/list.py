@@ -10,6 +10,7 @@ import orjson
 from openmeter_collector.cli.registry import standard_registry
 from openmeter_collector.config import Config
 from openmeter_collector.errors import ConfigError
+from openmeter_collector.presets import presets
 from openmeter_collector.spec.component import KINDS
 from openmeter_collector.spec.json_schema import json_schema
 from openmeter_collector.spec.reference import PLURAL
@@ -21,7 +22,13 @@ from openmeter_collector.spec.registry import Registry
 @click.option("--format", "form", type=click.Choice(["text", "json", "jsonschema"]), default="text")
 @click.option("--status", help="Only components of this stability, such as stable.")
 def list_(types: tuple[str, ...], form: str, status: str | None) -> int:
-    """Print the names of all components, or of TYPES such as inputs or rate-limits."""
+    """Print the names of all components, or of TYPES such as inputs or rate-limits.
+
+    `list presets` prints the configs that come with the collector.
+    """
+    if types in {("presets",), ("preset",)}:
+        _list_presets(form)
+        return 0
     kinds = [_kind(name) for name in types] or list(KINDS)
     registry = standard_registry()
     if form == "jsonschema":
@@ -39,6 +46,15 @@ def list_(types: tuple[str, ...], form: str, status: str | None) -> int:
     ]
     click.echo("\n\n".join(shown))
     return 0
+
+
+def _list_presets(form: str) -> None:
+    found = {one.name: one.summary for one in presets()}
+    if form == "json":
+        click.echo(orjson.dumps({"presets": found}))
+        return
+    wide = max(map(len, found))
+    click.echo("\n".join(f"{name:<{wide}}  {summary}" for name, summary in found.items()))
 
 
 def _names(registry: Registry, kind: str, status: str | None) -> list[str]:
