@@ -91,7 +91,7 @@ async def test_jq_knows_metadata_texts_and_raw_output():
 )
 async def test_what_jq_fails_on_is_flagged_and_stays(query, fault):
     async with processors(
-        f"- jq: {{query: '. as $in | if . == 1 then {query} else . end'}}"
+        f"- jq: {{query: '. as $in | if . == 1 then {query} else . end', timeout: 60s}}"
     ) as opened:
         batches = await opened.run("0", "1", "2")
     assert shown(batches) == [["0", "1", "2"]]
