@@ -12,6 +12,7 @@ from openmeter_collector.cli.options import template_option
 from openmeter_collector.cli.registry import registry_with
 from openmeter_collector.config import Config
 from openmeter_collector.errors import ConfigError
+from openmeter_collector.presets import presets
 from openmeter_collector.spec.catalogue import catalogue
 from openmeter_collector.spec.component import KINDS
 from openmeter_collector.spec.json_schema import json_schema
@@ -30,13 +31,17 @@ def list_(types: tuple[str, ...], form: str, status: str | None, templates: tupl
     r"""Print the names of all components, or of TYPES such as inputs or rate-limits.
 
     json-full tells all fields of all components, json-full-scrubbed the same without texts;
-    jsonschema is what `schema` prints.
+    jsonschema is what `schema` prints. `list presets` prints the configs that come with the collector.
 
     \b
     Examples:
       openmeter-collector list
       openmeter-collector list inputs outputs --format json
+      openmeter-collector list presets
     """
+    if types in {("presets",), ("preset",)}:
+        _list_presets(form)
+        return 0
     kinds = [_kind(name) for name in types] or list(KINDS)
     registry = registry_with(templates)
     if form == "jsonschema":
@@ -59,6 +64,15 @@ def list_(types: tuple[str, ...], form: str, status: str | None, templates: tupl
     ]
     click.echo("\n\n".join(shown))
     return 0
+
+
+def _list_presets(form: str) -> None:
+    found = {one.name: one.summary for one in presets()}
+    if form == "json":
+        click.echo(orjson.dumps({"presets": found}))
+        return
+    wide = max(map(len, found))
+    click.echo("\n".join(f"{name:<{wide}}  {summary}" for name, summary in found.items()))
 
 
 def _names(registry: Registry, kind: str, status: str | None) -> list[str]:

@@ -83,6 +83,7 @@ INDEX: Final = {
         "noop": "openmeter_collector.components.processors.noop:Noop",
         "parallel": "openmeter_collector.components.processors.parallel:Parallel",
         "parse_log": "openmeter_collector.components.processors.parse_log:ParseLog",
+        "processors": "openmeter_collector.components.processors.processors:Processors",
         "rate_limit": "openmeter_collector.components.processors.rate_limit:RateLimitProcessor",
         "resource": "openmeter_collector.components.processors.resource:Resource",
         "retry": "openmeter_collector.components.processors.retry:Retry",
