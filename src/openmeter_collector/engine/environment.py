@@ -163,10 +163,10 @@ class ComponentEnv:
         return ComponentEnv(self._surroundings, self._resources, node)
 
     @asynccontextmanager
-    async def input(self, node: Node) -> AsyncIterator[Input]:
+    async def input(self, node: Node, *, reopen: bool = True) -> AsyncIterator[Input]:
         env = self.at(node)
         async with env.processors(node.processors) as chain:
-            yield ChildInput(env, chain)
+            yield ChildInput(env, chain, reopen=reopen)
 
     @asynccontextmanager
     async def batched(self, policy: object, intake: Intake) -> AsyncIterator[Intake]:

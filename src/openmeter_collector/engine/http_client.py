@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import importlib
 import ssl
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING
 
-from openmeter_collector.component.env import HttpResponse
+from openmeter_collector.component.env import HttpResponse, HttpStream
 from openmeter_collector.errors import Retryable
 
 if TYPE_CHECKING:
@@ -89,9 +89,7 @@ class AiohttpClient:
         follow_redirects: bool = False,
     ) -> HttpResponse:
         session = self._session or await self._open()
-        import aiohttp  # noqa: PLC0415 - `_open` has paid for it
-
-        try:
+        with _told_plainly(method, url, timeout):
             async with (
                 asyncio.timeout(timeout),
                 session.request(
@@ -103,23 +101,87 @@ class AiohttpClient:
                 ) as response,
             ):
                 content = await _read(response.content, self._most)
-                return HttpResponse(
-                    status=response.status,
-                    headers={name.lower(): value for name, value in response.headers.items()},
-                    body=content,
+                return HttpResponse(response.status, _lower(response.headers), content)
+        raise AssertionError
+
+    @asynccontextmanager
+    async def stream(
+        self,
+        method: str,
+        url: str,
+        *,
+        headers: Mapping[str, str] | None = None,
+        timeout: float = 30.0,
+        idle: float = 60.0,
+    ) -> AsyncIterator[HttpStream]:
+        session = self._session or await self._open()
+        with _told_plainly(method, url, timeout):
+            async with asyncio.timeout(timeout):
+                response = await session.request(
+                    method, url, headers=headers, allow_redirects=False
                 )
-        except TimeoutError as error:
-            raise Retryable(f"{method} {url}: no complete answer within {timeout:g} s") from error
-        except aiohttp.InvalidURL as error:
-            raise Retryable(f"{method} {url}: not an address; check `url`") from error
-        except aiohttp.ClientConnectorCertificateError as error:
-            raise Retryable(f"{method} {url}: its certificate is not trusted ({error})") from error
-        except aiohttp.ClientConnectorDNSError as error:
-            raise Retryable(f"{method} {url}: the name of the host is not known") from error
-        except aiohttp.ClientError as error:
-            raise Retryable(f"{method} {url}: {_reason(error)}") from error
-        except OSError as error:
-            raise Retryable(f"{method} {url}: {error}") from error
+        try:
+            yield AiohttpStream(method, url, response, idle, self._most)
+        finally:
+            response.close()  # not given back: what is still coming is nobody's
+
+
+class AiohttpStream:
+    """See `component.env.HttpStream`."""
+
+    def __init__(
+        self, method: str, url: str, response: aiohttp.ClientResponse, idle: float, most: int
+    ) -> None:
+        self.status = response.status
+        self.headers: Mapping[str, str] = _lower(response.headers)
+        self._method, self._url = method, url
+        self._content = response.content
+        self._idle = idle
+        self._most = most
+
+    async def lines(self) -> AsyncIterator[bytes]:
+        rest = bytearray()
+        while True:
+            with _told_plainly(self._method, self._url, self._idle):
+                async with asyncio.timeout(self._idle):
+                    chunk = await self._content.readany()
+            if not chunk:
+                break
+            rest += chunk
+            if b"\n" in chunk:
+                *lines, last = bytes(rest).split(b"\n")
+                rest = bytearray(last)
+                for line in lines:
+                    yield line
+            if len(rest) > self._most:
+                raise Retryable(f"{self._method} {self._url}: a line is longer than {self._most}")
+        if rest:
+            yield bytes(rest)
+
+
+@contextmanager
+def _told_plainly(method: str, url: str, timeout: float) -> Iterator[None]:
+    """Failures of the network as `Retryable`, in words."""
+    import aiohttp  # noqa: PLC0415 - `_open` has paid for it
+
+    try:
+        yield
+    except TimeoutError as error:
+        raise Retryable(f"{method} {url}: no complete answer within {timeout:g} s") from error
+    except aiohttp.InvalidURL as error:
+        raise Retryable(f"{method} {url}: not an address; check `url`") from error
+    except aiohttp.ClientConnectorCertificateError as error:
+        raise Retryable(f"{method} {url}: its certificate is not trusted ({error})") from error
+    except aiohttp.ClientConnectorDNSError as error:
+        raise Retryable(f"{method} {url}: the name of the host is not known") from error
+    except aiohttp.ClientError as error:
+        raise Retryable(f"{method} {url}: {_reason(error)}") from error
+    except OSError as error:
+        raise Retryable(f"{method} {url}: {error}") from error
+
+
+def _lower(headers: Mapping[str, str]) -> dict[str, str]:
+    return {name.lower(): value for name, value in headers.items()}
 
 
 async def _read(stream: aiohttp.StreamReader, most: int) -> bytes:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import AsyncExitStack
+from typing import cast
 
 from openmeter_collector.component.env import Env
-from openmeter_collector.component.input import Intake, Puller
+from openmeter_collector.component.input import Input, Intake, Puller
 from openmeter_collector.component.output import Output
 from openmeter_collector.engine.input_loop import PullInput
 from openmeter_collector.engine.retry import BackOff
@@ -27,11 +28,8 @@ async def keep_input_running(env: Env, intake: Intake, connection: Connection) -
     while True:
         try:
             async with env.node.config.open(env) as opened:
-                running = PullInput(env, opened) if isinstance(opened, Puller) else opened
-                connection.connected, connection.error = True, ""
                 attempt = 0
-                env.metrics.counter("input_connection_up", "Connections made.").add()
-                await running.run(intake)
+                await _run(env, opened, intake, connection)
                 return
         except* (Disconnected, Retryable) as group:
             error = _first(group)
@@ -41,6 +39,19 @@ async def keep_input_running(env: Env, intake: Intake, connection: Connection) -
             if attempt == 1:
                 env.log.warning("input disconnected, connecting again", error=str(error))
         await env.sleep(_RECONNECT.delay(attempt, env.random()))
+
+
+async def run_input_once(env: Env, intake: Intake, connection: Connection) -> None:
+    """Open the input and run it; whatever it raises is for the caller."""
+    async with env.node.config.open(env) as opened:
+        await _run(env, opened, intake, connection)
+
+
+async def _run(env: Env, opened: object, intake: Intake, connection: Connection) -> None:
+    running = PullInput(env, opened) if isinstance(opened, Puller) else cast("Input", opened)
+    connection.connected, connection.error = True, ""
+    env.metrics.counter("input_connection_up", "Connections made.").add()
+    await running.run(intake)
 
 
 class ReopeningOutput:

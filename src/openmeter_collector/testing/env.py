@@ -19,6 +19,7 @@ from openmeter_collector.component.env import (
     AsgiApp,
     HttpClient,
     HttpResponse,
+    HttpStream,
     Listener,
     ListenOptions,
 )
@@ -81,6 +82,32 @@ class ScriptedHttp:
         if isinstance(answer, Exception):
             raise answer
         return answer
+
+    @asynccontextmanager
+    async def stream(
+        self,
+        method: str,
+        url: str,
+        *,
+        headers: Mapping[str, str] | None = None,
+        timeout: float = 30.0,
+        idle: float = 60.0,
+    ) -> AsyncIterator[HttpStream]:
+        """See `component.env.HttpClient`. The script's body, at once."""
+        del idle
+        answer = await self.request(method, url, headers=headers, timeout=timeout)
+        yield _Streamed(answer.status, answer.headers, answer.body)
+
+
+@dataclass
+class _Streamed:
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+    async def lines(self) -> AsyncIterator[bytes]:
+        for line in self.body.splitlines():
+            yield line
 
 
 @dataclass
