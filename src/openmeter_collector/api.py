@@ -12,7 +12,9 @@ from openmeter_collector.component.env import (
     HttpResponse,
     Listener,
     ListenOptions,
+    Respond,
     Scope,
+    ShortWay,
 )
 from openmeter_collector.component.inproc import Handover
 from openmeter_collector.component.input import Input, Intake, Puller
@@ -22,6 +24,15 @@ from openmeter_collector.component.output import Output
 from openmeter_collector.component.processor import AsyncProcessor, Processor
 from openmeter_collector.component.rate_limit import RateLimit
 from openmeter_collector.component.response import ResponseStore, respond
+from openmeter_collector.component.scanner import (
+    BEGINNING,
+    MOST_AT_ONCE,
+    Position,
+    Reading,
+    Scanned,
+    Scanner,
+    Source,
+)
 from openmeter_collector.component.state import State, StateStore
 from openmeter_collector.component.windowed import (
     Unfinished,
@@ -43,6 +54,7 @@ from openmeter_collector.errors import (
     Retryable,
     StorageError,
     Superseded,
+    Unreadable,
 )
 from openmeter_collector.message import (
     NO_METADATA,
@@ -96,11 +108,15 @@ from openmeter_collector.spec.fields import (
 from openmeter_collector.spec.http_answers import raise_for_answer, retry_after
 from openmeter_collector.spec.http_auth import Authorizer, Jwt, OAuth, OAuth2
 from openmeter_collector.spec.http_auth import BasicAuth as HttpBasicAuth
+from openmeter_collector.spec.http_request import Exchange, HttpRequest, Requester, requester
 from openmeter_collector.spec.metadata_filter import MetadataFilter
+from openmeter_collector.spec.redis import RedisClient, RedisRetries, RedisServer, redis_client
 from openmeter_collector.telemetry.counters import MetricStore
 from openmeter_collector.values.units import ByteSize, Duration
 
 __all__ = [
+    "BEGINNING",
+    "MOST_AT_ONCE",
     "NO_METADATA",
     "AsgiApp",
     "AsgiReceive",
@@ -130,9 +146,11 @@ __all__ = [
     "EndOfInput",
     "Env",
     "Example",
+    "Exchange",
     "Handover",
     "HttpBasicAuth",
     "HttpClient",
+    "HttpRequest",
     "HttpResponse",
     "Input",
     "InputNode",
@@ -158,6 +176,7 @@ __all__ = [
     "Overloaded",
     "Page",
     "Paused",
+    "Position",
     "ProcessingError",
     "Processor",
     "ProcessorNode",
@@ -166,12 +185,22 @@ __all__ = [
     "RateLimit",
     "RateLimitNode",
     "RateLimitRef",
+    "Reading",
+    "RedisClient",
+    "RedisRetries",
+    "RedisServer",
     "Rejected",
+    "Requester",
+    "Respond",
     "ResponseStore",
     "Retryable",
+    "Scanned",
+    "Scanner",
     "ScannerNode",
     "Scope",
     "Settle",
+    "ShortWay",
+    "Source",
     "Stage",
     "State",
     "StateStore",
@@ -181,6 +210,7 @@ __all__ = [
     "Undeliverable",
     "Unfinished",
     "Unobtainable",
+    "Unreadable",
     "Url",
     "Value",
     "WindowPlan",
@@ -200,6 +230,8 @@ __all__ = [
     "processor",
     "raise_for_answer",
     "rate_limit",
+    "redis_client",
+    "requester",
     "respond",
     "retry_after",
     "scanner",

@@ -12,6 +12,7 @@
     │   └── Undeliverable  the verdict that ends in a dead letter (in `component.buffer`)
     │   └── Superseded     another replica leads now: what this one still had is the other's to fetch
     ├── EndOfInput         an input has nothing more to give: finish in order
+    ├── Unreadable         a source is not what its scanner reads: the input keeps it and says so
     └── StorageError       the journal cannot be read or written
 
 What to do is decided by the type, never by matching text. An exception that is none of these is a
@@ -124,6 +125,14 @@ class Superseded(Final):
 
 class EndOfInput(CollectorError):
     """An input has given everything it had."""
+
+
+class Unreadable(CollectorError):
+    """The bytes of a source cannot be taken apart from some place on.
+
+    An input that has other sources says it in the log, does not acknowledge this one to its owner,
+    and goes on with the next; one that has not lets it end the pipeline.
+    """
 
 
 class StorageError(CollectorError):

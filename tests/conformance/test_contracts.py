@@ -4,8 +4,11 @@ A component that cannot be opened as it is, or is allowed an exception, stands i
 reason; a waiver that is not needed any more fails.
 """
 
+import gzip
+
 import pytest
 
+from kit.scanning import scanner_node
 from openmeter_collector.cli.registry import standard_registry
 from openmeter_collector.component.node import Node
 from openmeter_collector.config import load
@@ -47,6 +50,7 @@ CONFIGS = {
     ("input", "generate"): "{mapping: 'root = \"x\"', interval: 1s}",
     ("input", "prometheus"): "{url: 'http://x.test', queries: [{query: {name: a, promql: b}}]}",
     ("input", "inproc"): "somewhere",
+    ("input", "csv"): "{paths: [FOLDER/config.yaml]}",
     ("input", "file"): "{paths: [FOLDER/config.yaml]}",
     ("processor", "bounds_check"): "{max_parts: 100}",
     ("processor", "branch"): "{processors: []}",
@@ -62,7 +66,25 @@ CONFIGS = {
     ("processor", "sleep"): "{duration: 1ms}",
     ("processor", "try"): "[]",
     ("processor", "while"): "{max_loops: 1, processors: []}",
+    ("scanner", "chunker"): "{size: 3}",
+    ("scanner", "csv"): "{}",
+    ("scanner", "decompress"): "{algorithm: gzip, into: {lines: {}}}",
+    ("scanner", "json_array"): "{}",
+    ("scanner", "json_documents"): "{}",
+    ("scanner", "lines"): "{}",
+    ("scanner", "re_match"): "{pattern: '[0-9]+'}",
+    ("scanner", "skip_bom"): "{into: {lines: {}}}",
+    ("scanner", "switch"): "[{scanner: {lines: {}}}]",
+    ("scanner", "tar"): "{}",
+    ("scanner", "to_the_end"): "{}",
 }
+SCANNED = {
+    "csv": b"a,b\n1,2\n3,4\n",
+    "decompress": gzip.compress(b"a\nb\nc"),
+    "json_array": b"[1, {}]",
+    "tar": bytes(1024),
+}
+"""What scanners are given that cannot read just anything."""
 CAN = {
     ("buffer", "sqlite"): Capabilities(keeps=True, repeats=True),
     ("output", "reject"): Capabilities(drops=True),
@@ -89,6 +111,8 @@ REGISTRY = standard_registry()
 
 
 def node_of(kind, name, folder):
+    if kind == "scanner":
+        return scanner_node(f"{name}: {CONFIGS[kind, name]}")
     text = f"{kind}:\n  {name}: {CONFIGS[kind, name]}\n".replace("FOLDER", str(folder))
     if kind == "processor":
         text = f"pipeline:\n  processors:\n    - {name}: {CONFIGS[kind, name]}\n"
@@ -101,7 +125,7 @@ def node_of(kind, name, folder):
 
 
 def test_every_component_is_checked_or_says_why_not():
-    kinds = ("input", "buffer", "processor", "output")
+    kinds = ("input", "buffer", "processor", "output", "scanner")
     registered = {(kind, name) for kind in kinds for name in REGISTRY.names(kind)}
     unknown = registered - set(CONFIGS) - set(NOT_OPENED)
     assert not unknown, f"add to CONFIGS, or to NOT_OPENED with a reason: {sorted(unknown)}"
@@ -111,7 +135,7 @@ def test_every_component_is_checked_or_says_why_not():
 
 @pytest.mark.parametrize("key", CONFIGS, ids="-".join)
 async def test_a_component_keeps_the_contract_of_its_kind(key, tmp_path):
-    kind, _ = key
+    kind, name = key
     node = node_of(*key, tmp_path)
     env = FakeEnv(node)
     can = CAN.get(key, Capabilities())
@@ -122,6 +146,9 @@ async def test_a_component_keeps_the_contract_of_its_kind(key, tmp_path):
             await contracts.check_output(node.config.open, env, can)
         elif kind == "processor":
             await contracts.check_processor(node.config.open, env, can)
+        elif kind == "scanner":
+            data = SCANNED.get(name, b'{"a":1}\n{"b":2}\n')
+            await contracts.check_scanner(node.config.open, env, data)
         else:
             await contracts.check_input(node.config.open, env)
     except AssertionError as broken:

@@ -46,7 +46,7 @@ async def workload(path, durability, disk):
             content = b"%04d" % number + b"x" * (900 if number % 5 else 9000)
             told = asyncio.get_running_loop().create_future()
             journal.write(
-                Delivery([Message(content)], told.set_result, Checkpoint("at", b"%04d" % number))
+                Delivery([Message(content)], told.set_result, [Checkpoint("at", b"%04d" % number)])
             )
             assert await told is None
             disk.mark(("acked", content))

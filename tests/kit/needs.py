@@ -106,17 +106,23 @@ def _npm_folder() -> Path:
     return CACHE / f"npm-{_digest(_JS / 'package-lock.json')}"
 
 
-def on_path(name: str) -> Callable[[], Path | None]:
-    """Finds a program by its name."""
+def on_path(*names: str) -> Callable[[], Path | None]:
+    """Finds a program by the first of its names that is there."""
 
     def find() -> Path | None:
-        found = shutil.which(name)
+        found = next(filter(None, map(shutil.which, names)), None)
         return Path(found) if found else None
 
     return find
 
 
 NEEDS = (
+    Need(
+        "redis-server",
+        "tests/unit/components/test_redis.py",
+        on_path("redis-server", "valkey-server"),
+        debian=("redis-server",),
+    ),
     Need(
         "Prometheus",
         "tests/integration/test_prometheus.py",

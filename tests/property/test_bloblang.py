@@ -1,6 +1,7 @@
 """Laws of the compiler over random programs and random text."""
 
 import json
+import re
 import string
 import time
 
@@ -48,7 +49,7 @@ def outcome(call):
         body, meta = call()
     except (Fail, MappingFailed) as problem:
         assert "defect" not in str(problem)
-        return "failed", None
+        return "failed", str(problem)
     try:
         body = body.encode() if isinstance(body, str) else body
         return written(body), value_json.dumps(dict(meta or {}))
@@ -56,10 +57,16 @@ def outcome(call):
         return "not json", None
 
 
+def without_lines(found):
+    """An outcome without the lines that its error names: those move with the layout."""
+    return [re.sub(r"\(line \d+\)", "(line)", str(part)) for part in found]
+
+
 @SLOW
 @given(programs(), DOCUMENTS)
 @example("root.a = [1, 2].map_each(p0 -> p0.(this + 1))", {})
 @example("root.a = this.a | this.b.catch(1)", {"a": None})
+@example('map m {\n  root = (1).slice(1).catch(this)\n}\nroot = (1).apply("m")', {})
 @example("let v = 1\nif this.a {\n  let v = deleted()\n}\nroot = $v", {"a": True})
 def test_emitted_code_and_the_tree_walker_agree(text, document):
     mapping = compiled(text)
@@ -88,7 +95,9 @@ def test_formatting_changes_nothing_but_the_looks(text, document):
     again = compile(formatted)
     assert format_mapping(again.program) == formatted
     message = SimpleDocument(json.dumps(document).encode())
-    assert outcome(lambda: mapping.run([message], 0)) == outcome(lambda: again.run([message], 0))
+    first = outcome(lambda: mapping.run([message], 0))
+    second = outcome(lambda: again.run([message], 0))
+    assert without_lines(first) == without_lines(second)
 
 
 @SLOW

@@ -11,6 +11,7 @@ from openmeter_collector.cli.registry import standard_registry
 from openmeter_collector.config import Config, read
 from openmeter_collector.config.render import render
 from openmeter_collector.errors import ConfigError
+from openmeter_collector.spec.trust import EVERYTHING
 
 
 @click.command()
@@ -43,6 +44,7 @@ def echo(
         overrides=overrides,
         resource_files=expand(resources),
         chilled=chilled,
+        trust=EVERYTHING,
     )
     click.echo(render(reading.or_raise(), reading.secrets), nl=False)
     return 0

@@ -12,6 +12,7 @@ from openmeter_collector.cli.registry import standard_registry
 from openmeter_collector.config import Config, Problem, lint_lines, read
 from openmeter_collector.config.source_text import LINT_DISABLE
 from openmeter_collector.spec.registry import Registry
+from openmeter_collector.spec.trust import EVERYTHING
 
 _ALWAYS = frozenset({"error", "lint"})
 
@@ -76,7 +77,7 @@ def check(
 ) -> tuple[Problem, ...]:
     """The problems of one file; none if its author asked not to lint it."""
     others = [file for file in resource_files if file != path]
-    reading = read(path, registry, Config, env=env, resource_files=others)
+    reading = read(path, registry, Config, env=env, resource_files=others, trust=EVERYTHING)
     if _disabled(path):
         return ()
     return tuple(

@@ -13,6 +13,7 @@ import click
 from openmeter_collector.cli.files import environment, expand
 from openmeter_collector.config import Config, Reading, read
 from openmeter_collector.spec.registry import Registry
+from openmeter_collector.spec.trust import VARIABLE, Trust, of_the_operator, powers_of
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -34,6 +35,12 @@ _OPTIONS = (
         help="A file with environment variables; what is set already wins.",
     ),
     click.option(
+        "--allow",
+        multiple=True,
+        metavar="WHAT",
+        help="Let configs do what they may not by default: programs (command, subprocess).",
+    ),
+    click.option(
         "--chilled", is_flag=True, help="Start in spite of faults that only a linter minds."
     ),
 )
@@ -48,6 +55,7 @@ class Given:
     resources: tuple[Path, ...]
     env: Mapping[str, str]
     chilled: bool
+    trust: Trust
 
     def read(self, source: Path | str, registry: Registry) -> Reading[Config]:
         """Read a whole config with all of it."""
@@ -59,6 +67,7 @@ class Given:
             overrides=self.overrides,
             resource_files=self.resources,
             chilled=self.chilled,
+            trust=self.trust,
         )
 
 
@@ -76,16 +85,19 @@ def given(
     env_files: tuple[Path, ...],
     *,
     chilled: bool,
+    allow: tuple[str, ...] = (),
 ) -> Given:
     """Look up what the options name.
 
     Raises:
-        ConfigError: a file they name is not there.
+        ConfigError: a file they name is not there, or what they allow is nothing.
     """
     env = environment(env_files)
     # Mappings ask the process's own environment; it has to say the same.
     os.environ.update(env)
-    return Given(log_level, overrides, tuple(expand(resources)), env, chilled)
+    allowed = powers_of(allow, "--allow") + powers_of([env.get(VARIABLE, "")], VARIABLE)
+    trust = of_the_operator(*allowed)
+    return Given(log_level, overrides, tuple(expand(resources)), env, chilled, trust)
 
 
 def moved_behind(

@@ -41,6 +41,7 @@ def run(
     overrides: tuple[str, ...],
     resources: tuple[str, ...],
     env_files: tuple[Path, ...],
+    allow: tuple[str, ...],
     chilled: bool,
 ) -> int:
     """Run a pipeline until its input ends or it is told to stop.
@@ -49,7 +50,7 @@ def run(
     long as shutdown_timeout, the rest stays on disk. A second signal ends it at once; what was
     acknowledged is safe then, too.
     """
-    how = given(log_level, overrides, resources, env_files, chilled=chilled)
+    how = given(log_level, overrides, resources, env_files, chilled=chilled, allow=allow)
     reading = how.read(which(file, config_file, preset), standard_registry())
     return uvloop.run(_run(reading, reading.or_raise(), how))
 

@@ -64,6 +64,7 @@ def streams(
     overrides: tuple[str, ...],
     resources: tuple[str, ...],
     env_files: tuple[Path, ...],
+    allow: tuple[str, ...],
     chilled: bool,
 ) -> int:
     """Run the streams of all PATHS (files, folders, globs) side by side.
@@ -73,7 +74,7 @@ def streams(
     stream that ends leaves the others running.
     """
     del no_api
-    how = given(log_level, overrides, resources, env_files, chilled=chilled)
+    how = given(log_level, overrides, resources, env_files, chilled=chilled, allow=allow)
     shared = read_shared(how, config_file or observability)
     found = read_streams(how, shared.or_raise(), stream_files(paths))
     return uvloop.run(_run(shared, found, how, prefix=prefix_stream_endpoints))
@@ -104,8 +105,9 @@ def read_streams(how: Given, shared: Config, files: Mapping[str, Path]) -> Found
     made: dict[str, Stream] = {}
     for name, path in files.items():
         reading = read(
-            path, registry, Stream, env=how.env, known_resources=known, chilled=how.chilled
-        )
+            path, registry, Stream, env=how.env, known_resources=known, chilled=how.chilled,
+            trust=how.trust,
+        )  # fmt: skip
         problems += reading.problems
         if reading.config is not None:
             made[name] = reading.config

@@ -18,6 +18,7 @@ from openmeter_collector.component.input import Input, Intake
 from openmeter_collector.component.node import Node
 from openmeter_collector.component.output import Output
 from openmeter_collector.component.rate_limit import RateLimit
+from openmeter_collector.component.scanner import Scanner
 from openmeter_collector.component.state import State
 from openmeter_collector.message import Batch
 from openmeter_collector.telemetry.counters import Metrics
@@ -28,6 +29,33 @@ AsgiReceive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 AsgiSend = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 AsgiApp = Callable[[Scope, AsgiReceive, AsgiSend], Awaitable[None]]
 """A raw ASGI 3 application, without a framework: the hot path is one function."""
+
+
+Respond = Callable[..., None]
+"""`respond(head, body=b"")`: the whole answer, once. `head` is the status line and the headers, each
+line ended by CRLF; the listener adds `date`, and closes the line if it has to.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class ShortWay:
+    """How small requests are taken without a task of their own.
+
+    Scope, task, event and messages of ASGI cost more than all the rest of a small POST. A request goes
+    this way when it is a POST to one of `paths`, has a length of at most `max_bytes` and nothing
+    unusual about it (no chunks, no `Expect`, no upgrade, no earlier request under way); all others go
+    to the application.
+
+    Attributes:
+        paths: exact paths, without a query.
+        max_bytes: largest body.
+        take: called with the path, the headers (names in lower case), the whole body and `respond`.
+            Returns False, and leaves `respond` alone, to have the application handle the request.
+    """
+
+    paths: frozenset[bytes]
+    max_bytes: int
+    take: Callable[[bytes, Sequence[tuple[bytes, bytes]], bytes, Respond], bool]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +73,7 @@ class ListenOptions:
         reuse_port: several processes share the port.
         websocket: accept upgrades; the app then gets `websocket` scopes as well.
         max_websocket_frame: bytes of one WebSocket message; a larger one ends the connection.
+        short_way: for requests that need no application.
     """
 
     address: str
@@ -57,6 +86,7 @@ class ListenOptions:
     reuse_port: bool = False
     websocket: bool = False
     max_websocket_frame: int = 8 << 20
+    short_way: ShortWay | None = None
 
 
 class Listener(Protocol):
@@ -213,6 +243,9 @@ class Env(Protocol):
 
     def processors(self, nodes: Sequence[Node]) -> AbstractAsyncContextManager[Chain]:
         """Open a list of processors as one."""
+
+    def scanner(self, node: Node) -> AbstractAsyncContextManager[Scanner]:
+        """Open a scanner."""
 
     # Resources, by label. A label that does not exist was refused when the config was decoded.
 

@@ -9,6 +9,7 @@ INDEX: Final = {
         "batched": "openmeter_collector.components.inputs.batched:Batched",
         "broker": "openmeter_collector.components.inputs.broker:BrokerInput",
         "cloudevents": "openmeter_collector.components.inputs.cloudevents:CloudEvents",
+        "csv": "openmeter_collector.components.inputs.csv:CsvInput",
         "file": "openmeter_collector.components.inputs.file:FileInput",
         "generate": "openmeter_collector.components.inputs.generate:Generate",
         "http_server": "openmeter_collector.components.inputs.http_server:HttpServer",
@@ -82,10 +83,13 @@ INDEX: Final = {
         "memory": "openmeter_collector.components.caches.memory:Memory",
         "multilevel": "openmeter_collector.components.caches.multilevel:Multilevel",
         "noop": "openmeter_collector.components.caches.noop:Noop",
+        "redis": "openmeter_collector.components.caches.redis:Redis",
+        "sqlite": "openmeter_collector.components.caches.sqlite:SqliteCache",
         "ttlru": "openmeter_collector.components.caches.ttlru:TtlLru",
     },
     "rate_limit": {
         "local": "openmeter_collector.components.rate_limits.local:Local",
+        "redis": "openmeter_collector.components.rate_limits.redis:Redis",
     },
     "metrics": {
         "json_api": "openmeter_collector.components.metrics.json_api:JsonApi",
@@ -95,5 +99,18 @@ INDEX: Final = {
     },
     "tracer": {
         "none": "openmeter_collector.components.tracers.none:NoTracer",
+    },
+    "scanner": {
+        "chunker": "openmeter_collector.components.scanners.chunker:Chunker",
+        "csv": "openmeter_collector.components.scanners.csv:Csv",
+        "decompress": "openmeter_collector.components.scanners.decompress:Decompress",
+        "json_array": "openmeter_collector.components.scanners.json_array:JsonArray",
+        "json_documents": "openmeter_collector.components.scanners.json_documents:JsonDocuments",
+        "lines": "openmeter_collector.components.scanners.lines:Lines",
+        "re_match": "openmeter_collector.components.scanners.re_match:ReMatch",
+        "skip_bom": "openmeter_collector.components.scanners.skip_bom:SkipBom",
+        "switch": "openmeter_collector.components.scanners.switch:Switch",
+        "tar": "openmeter_collector.components.scanners.tar:Tar",
+        "to_the_end": "openmeter_collector.components.scanners.to_the_end:ToTheEnd",
     },
 }

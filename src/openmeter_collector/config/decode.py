@@ -11,15 +11,17 @@ from collections.abc import Mapping as MappingType
 from typing import Any, Final
 
 from openmeter_collector.component.node import Node
-from openmeter_collector.config import scalars
+from openmeter_collector.config import codecs, scalars
 from openmeter_collector.config.lint import SCRUBBED
 from openmeter_collector.config.placing import WITH_PROCESSORS, place
 from openmeter_collector.config.report import FAULTY, Report, article, describe, in_fields
 from openmeter_collector.config.tree import Mapping, Place, Scalar, Sequence, Tree
+from openmeter_collector.config.tree import parse as parse_tree
 from openmeter_collector.spec import types as t
 from openmeter_collector.spec.component import ComponentSpec, FieldSpec, attribute_of, fields_of
 from openmeter_collector.spec.fields import CodeError
 from openmeter_collector.spec.registry import Registry, closest
+from openmeter_collector.spec.trust import POWERS, Trust, of_the_operator
 
 _LABEL: Final = re.compile(r"[a-z0-9_\-]+")
 _LABELLED: Final = ("input", "processor", "output", "cache", "rate_limit")
@@ -29,9 +31,13 @@ _TEXT: Final = t.Scalar("string")
 class Decoder:
     """One reading of one configuration, possibly out of several files."""
 
-    def __init__(self, registry: Registry, report: Report | None = None) -> None:
+    def __init__(
+        self, registry: Registry, report: Report | None = None, trust: Trust | None = None
+    ) -> None:
+        """`trust`: what components may do; that of a file of the operator's when it is left out."""
         self.registry = registry
         self.report = report or Report()
+        self._trust = trust or of_the_operator()
         self._labels: dict[str, Place] = {}
         self._references: list[tuple[str, str, str, Place]] = []
 
@@ -39,6 +45,12 @@ class Decoder:
 
     def component(self, kind: str, tree: Tree, path: str, *, resource: bool = False) -> Any:
         """A `Node`, or `FAULTY`."""
+        if kind == "scanner" and isinstance(tree, Scalar) and path.endswith(".codec"):
+            try:
+                tree = codecs.as_scanner(tree)
+            except ValueError as fault:
+                found, _, hint = str(fault).partition("; ")
+                return self.report(tree.place, "rule", str(fault), path, found=found, hint=hint)
         if not isinstance(tree, Mapping):
             return self.report(
                 tree.place,
@@ -65,6 +77,7 @@ class Decoder:
         spec = self.registry.get(kind, name)
         assert spec is not None
         where = tree.entries["type" if "type" in tree.entries else name].place
+        self._check_trust(spec, where, path)
         if not label and kind in _LABELLED:
             text = f"label is required for {path}"
             self.report(where, "unlabelled", text, path, severity="unlabelled")
@@ -77,6 +90,18 @@ class Decoder:
         if any(problem.severity == "error" for problem in self.report.problems[before:]):
             return FAULTY
         return Node(kind, name, config, path, label, str(where), processors)
+
+    def _check_trust(self, spec: ComponentSpec, where: Place, path: str) -> None:
+        if (power := self._trust.refused(spec)) is None:
+            return
+        self.report(
+            where,
+            "not_allowed",
+            f"component {spec.name} is not allowed here: it {POWERS[power]}",
+            path,
+            found=f"{spec.kind} {spec.name!r} is not allowed here: it {POWERS[power]}",
+            hint=self._trust.how.format(power, power),
+        )
 
     def config(self, spec: ComponentSpec, body: Tree | None, where: Place, path: str) -> Any:
         """The typed config of a component, or `FAULTY`."""
@@ -183,6 +208,8 @@ class Decoder:
         return told is not FAULTY
 
     def _absent(self, one: FieldSpec, where: Place, path: str, base: object = None) -> Any:
+        if one.default_config:
+            return self.value(one.type, assumed(one.default_config), path)
         if base is not None:
             return getattr(base, attribute_of(type(base), one.name))
         if not one.required:
@@ -340,6 +367,13 @@ class Decoder:
                 path,
                 hint=f"did you mean {meant!r}?" if meant else f"add it to {kind}_resources",
             )
+
+
+def assumed(text: str) -> Tree:
+    """The tree of a component that stands where a config has none."""
+    made = parse_tree(text, "")
+    assert made is not None
+    return made
 
 
 def is_resource(path: str) -> bool:

@@ -23,6 +23,7 @@ from openmeter_collector.config.model import (
 from openmeter_collector.config.report import FAULTY, Report
 from openmeter_collector.config.source_text import SourceText
 from openmeter_collector.spec.registry import Registry
+from openmeter_collector.spec.trust import EVERYTHING, Trust
 from openmeter_collector.spec.types import Optional, Scalar
 
 Document = TypeVar("Document", Config, Stream, Resources)
@@ -74,6 +75,7 @@ def load(
     overrides: Iterable[str] = (),
     resource_files: Iterable[Path] = (),
     chilled: bool = False,
+    trust: Trust | None = None,
 ) -> Config:
     """Read a configuration to run it.
 
@@ -82,6 +84,7 @@ def load(
         overrides: `path=value`, set after reading.
         resource_files: files with more resources.
         chilled: run in spite of what can be run in spite of.
+        trust: what its components may do; that of a file of the operator's when it is left out.
 
     Raises:
         InvalidConfig: with every fault that was found.
@@ -95,6 +98,7 @@ def load(
         overrides=overrides,
         resource_files=resource_files,
         chilled=chilled,
+        trust=trust,
     ).or_raise()
 
 
@@ -109,13 +113,15 @@ def read(
     resource_files: Iterable[Path] = (),
     known_resources: Iterable[tuple[str, str]] = (),
     chilled: bool = False,
+    trust: Trust | None = None,
 ) -> Reading[Document]:
     """Read a document of any kind and say all there is to say about it.
 
     Args:
         known_resources: kind and label of resources that are there from elsewhere.
+        trust: what its components may do; that of a file of the operator's when it is left out.
     """
-    reader = _Reader(registry, env, Report(chilled=chilled))
+    reader = _Reader(registry, env, Report(chilled=chilled), trust)
     made = reader.document(source, document, file, overrides)
     more: list[Resources | None] = [
         reader.document(path, Resources, "", ()) for path in resource_files
@@ -136,9 +142,11 @@ def read(
 class _Reader:
     """Reads the files of one configuration."""
 
-    def __init__(self, registry: Registry, env: Mapping[str, str], report: Report) -> None:
+    def __init__(
+        self, registry: Registry, env: Mapping[str, str], report: Report, trust: Trust | None
+    ) -> None:
         self._env = env
-        self.decoder = Decoder(registry, report)
+        self.decoder = Decoder(registry, report, trust)
         self.secrets: set[str] = set()
 
     def document(
@@ -237,7 +245,7 @@ def with_defaults(document: Document, registry: Registry) -> Document:
         if getattr(document, kind, document) is not None or not registry.has(kind, name):
             continue
         entry = tree.Entry(name, _NOWHERE, tree.Mapping({}, _NOWHERE))
-        node = Decoder(registry).component(
+        node = Decoder(registry, trust=EVERYTHING).component(
             kind, tree.Mapping({name: entry}, _NOWHERE), f"root.{kind}"
         )
         made[kind] = replace(node, where="")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from openmeter_collector.component.node import Node
+from openmeter_collector.config.decode import assumed
 from openmeter_collector.config.emit import Remark
 from openmeter_collector.errors import ConfigError
 from openmeter_collector.spec import types as t
@@ -34,12 +35,14 @@ def component(registry: Registry, kind: str, name: str, *, small: bool) -> dict[
 
 def document(cls: type[Any], *, small: bool) -> dict[str, Any]:
     """The fields of a section, with those defaults that can be written down."""
-    made = {}
+    made: dict[str, Any] = {}
     for name, one in fields_of(cls).items():
         if one.deprecated or (small and one.advanced):
             continue
         if one.required:
             made[name] = Remark(_example(one), "Required. " + one.doc)
+        elif one.default_config:
+            made[name] = assumed(one.default_config).value()
         elif (value := plain(one.make_default())) is not None:
             made[name] = value
     return made

@@ -19,6 +19,7 @@ from openmeter_collector.component.input import Input, Intake
 from openmeter_collector.component.node import Node
 from openmeter_collector.component.output import Output
 from openmeter_collector.component.rate_limit import RateLimit
+from openmeter_collector.component.scanner import Scanner
 from openmeter_collector.component.state import State, StateStore
 from openmeter_collector.config.model import Config
 from openmeter_collector.config.model import Resources as ResourceFile
@@ -192,6 +193,11 @@ class ComponentEnv:
 
     @asynccontextmanager
     async def buffer(self, node: Node) -> AsyncIterator[Buffer]:
+        async with node.config.open(self.at(node)) as opened:
+            yield opened
+
+    @asynccontextmanager
+    async def scanner(self, node: Node) -> AsyncIterator[Scanner]:
         async with node.config.open(self.at(node)) as opened:
             yield opened
 

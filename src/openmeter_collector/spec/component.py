@@ -49,6 +49,7 @@ class FieldSpec:
     Attributes:
         default: what it is when left out; `MISSING` if there is none.
         default_factory: makes the default, for lists, maps and sections.
+        default_config: YAML of the child component that is assumed when none is written.
         choices: words that are allowed, with what each does.
         minimum: smallest number, shortest list or text.
         maximum: largest number, longest list or text.
@@ -60,6 +61,7 @@ class FieldSpec:
     type: FieldType
     default: Any = MISSING
     default_factory: Any = MISSING
+    default_config: str = ""
     doc: str = ""
     examples: Sequence[Any] = ()
     secret: bool = False
@@ -91,6 +93,7 @@ class _About(TypedDict, total=False):
     categories: Sequence[str]
     examples: Sequence[Example]
     value: str
+    dangerous: Literal["programs", "files"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +104,7 @@ class ComponentSpec:
         cls: the config class.
         ours: only this collector knows the component.
         value: the field whose value stands for the whole config (`mapping: root = this`), or "".
+        dangerous: what it can do that not every config may (see `spec.trust`), or "".
     """
 
     kind: str
@@ -113,6 +117,7 @@ class ComponentSpec:
     categories: tuple[str, ...] = ()
     examples: tuple[Example, ...] = ()
     value: str = ""
+    dangerous: Literal["", "programs", "files"] = ""
 
     @property
     def fields(self) -> Mapping[str, FieldSpec]:
@@ -129,6 +134,7 @@ def field(
     *,
     default: Any = MISSING,
     default_factory: Any = MISSING,
+    default_config: str = "",
     doc: str,
     examples: Sequence[Any] = (),
     secret: bool = False,
@@ -141,7 +147,10 @@ def field(
     lint: Callable[[Any], str | None] | None = None,
 ) -> Any:
     """Describe one field; see `FieldSpec`. `default` must be given by keyword to be one."""
+    if default_config:
+        default = None  # for the dataclass: who makes one in code gives the component
     about = {
+        "default_config": default_config,
         "doc": doc,
         "examples": tuple(examples),
         "secret": secret,
@@ -225,6 +234,7 @@ def _component(kind: str, name: str, about: _About) -> Callable[[type[T]], type[
             categories=tuple(about.get("categories", ())),
             examples=tuple(about.get("examples", ())),
             value=about.get("value", ""),
+            dangerous=about.get("dangerous", ""),
         )
         return made
 

@@ -9,10 +9,15 @@ from typing import Any, Final
 from openmeter_collector.spec import types as t
 from openmeter_collector.spec.component import KINDS, ComponentSpec, FieldSpec, fields_of
 from openmeter_collector.spec.registry import Registry
+from openmeter_collector.spec.trust import POWERS
 
 PLURAL: Final = {kind: f"{kind}s" for kind in KINDS} | {"metrics": "metrics"}
 """Folder and heading of each kind."""
 
+_ALLOWED: Final = {
+    "programs": "`--allow programs` must be given.",
+    "files": "in streams made over the API, `--allow-api files` must be given.",
+}
 _STABILITY: Final = {
     "stable": "",
     "beta": "Beta: fields may still change in a minor release.",
@@ -68,6 +73,8 @@ def _page(spec: ComponentSpec) -> Iterator[str]:
     notes = [_STABILITY[spec.stability], f"Since {spec.since}."]
     if spec.ours:
         notes.append("Known to this collector only.")
+    if spec.dangerous:
+        notes.append(f"It {POWERS[spec.dangerous]}: {_ALLOWED[spec.dangerous]}")
     yield ""
     yield " ".join(note for note in notes if note)
     for example in spec.examples:
@@ -116,6 +123,8 @@ def _field(one: FieldSpec, outer: str) -> Iterator[str]:
 def _default(one: FieldSpec) -> str:
     if one.required:
         return "Required"
+    if one.default_config:
+        return f"Default: `{one.default_config}`"
     value = one.make_default()
     if value is None:
         return "Default: none"

@@ -7,7 +7,7 @@ components that come with the collector; authors of others run them over theirs.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +17,7 @@ from openmeter_collector.component.env import Env
 from openmeter_collector.component.input import Input
 from openmeter_collector.component.output import Output
 from openmeter_collector.component.processor import AsyncProcessor, Processor
+from openmeter_collector.component.scanner import MOST_AT_ONCE, Reading, Scanned, Scanner, Source
 from openmeter_collector.errors import CollectorError, EndOfInput, Retryable
 from openmeter_collector.message import Batch, Delivery, Message
 from openmeter_collector.message.settlement import entering
@@ -176,3 +177,64 @@ async def _soon(awaitable: Any, rule: str) -> Any:
             return await awaitable
     except TimeoutError:
         raise AssertionError(f"not kept: {rule}") from None
+
+
+async def check_scanner(opens: Opens, env: Env, data: bytes, name: str = "data") -> Batch:
+    """The messages do not depend on how bytes come, and every place that was told can be gone on from.
+
+    Args:
+        data: what the scanner reads.
+
+    Returns:
+        The messages.
+    """
+    async with opens(env) as scanner:
+        opened: Scanner = scanner
+        whole = await _scanned(opened, Source(name, pieces(data, len(data) or 1)))
+        expected = [_told(message) for found in whole for message in found.batch]
+        for size in (1, 7, 64):
+            cut = await _scanned(opened, Source(name, pieces(data, size)))
+            made = [_told(message) for found in cut for message in found.batch]
+            assert made == expected, "the messages are the same however the bytes are cut"
+            _places(cut)
+            await _goes_on(opened, name, data, cut)
+        return [message for found in whole for message in found.batch]
+
+
+async def pieces(data: bytes, size: int) -> AsyncIterator[bytes]:
+    """Bytes as they may come from somewhere: not more than `size` at a time."""
+    for at in range(0, len(data), size):
+        await asyncio.sleep(0)
+        yield data[at : at + size]
+
+
+async def _scanned(scanner: Scanner, source: Source) -> list[Scanned]:
+    found = [one async for one in scanner.scan(source)]
+    assert all(0 < len(one.batch) <= MOST_AT_ONCE for one in found), "groups are small, never empty"
+    return found
+
+
+def _told(message: Message) -> tuple[bytes, dict[str, Any], bool]:
+    return message.content, dict(message.metadata), message.error is not None
+
+
+def _places(found: list[Scanned]) -> None:
+    records, offset = 0, 0
+    for one in found:
+        records += len(one.batch)
+        assert one.end.records == records, "a place counts the records before it"
+        if one.end.offset is not None:
+            assert one.end.offset >= offset, "places do not go back"
+            offset = one.end.offset
+
+
+async def _goes_on(scanner: Scanner, name: str, data: bytes, found: list[Scanned]) -> None:
+    """A reading that begins at a place gives what comes after it."""
+    contents = [message.content for one in found for message in one.batch]
+    for one in found:
+        begin = (one.end.offset or 0) if scanner.seeks(name) else 0
+        reading = Reading(scanner, Source(name, pieces(data[begin:], 16), start=one.end))
+        rest: list[bytes] = []
+        while (delivery := await reading.next()) is not None:
+            rest += [message.content for message in delivery.batch]
+        assert rest == contents[one.end.records :], "a scan goes on where an earlier one was"

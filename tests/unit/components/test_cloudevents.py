@@ -47,6 +47,12 @@ def event(**changes):
     return {k: v for k, v in (made | changes).items() if v is not ...}
 
 
+@pytest.fixture(params=[True, False], ids=["short way", "application"], autouse=True)
+def way(request, monkeypatch):
+    """Whatever is said here is true of both ways in."""
+    monkeypatch.setattr(FakeEnv, "short_ways", request.param)
+
+
 class Intake:
     def __init__(self, verdict=None):
         self.taken = []

@@ -1,9 +1,12 @@
 """The listener as hostile, broken and merely unusual clients meet it. Raw sockets, real answers."""
 
+import threading
 import time
 
 import pytest
 from wire import Echo, connected, read_answers, read_to_end
+
+from openmeter_collector.component.env import ShortWay
 
 HEAD = b"POST /x HTTP/1.1\r\nHost: h\r\n"
 CLOSE = b"Connection: close\r\n"
@@ -277,3 +280,203 @@ def test_many_slow_bodies_do_not_hold_what_was_not_asked_for(serve):
             pass
         assert sent < 20_000_000
         server.call(app.hold.set)
+
+
+# ---- the short way ----------------------------------------------------------------------------
+
+
+class Short:
+    """Takes what comes the short way; answers when told to."""
+
+    def __init__(self):
+        self.taken, self.responds, self.takes, self.at_once = [], [], True, True
+
+    def take(self, path, headers, body, respond):
+        if not self.takes:
+            return False
+        self.taken.append((path, dict(headers), body))
+        if self.at_once:
+            respond(b"HTTP/1.1 201 Short\r\ncontent-length: 5\r\n", b"short")
+        else:
+            self.responds.append(respond)
+        return True
+
+    def way(self):
+        return ShortWay(frozenset([b"/x"]), 1000, self.take)
+
+
+def plain(body=b"abc", path=b"/x"):
+    return b"POST %s HTTP/1.1\r\nHost: h\r\nContent-Length: %d\r\n\r\n%s" % (path, len(body), body)
+
+
+SHORTLY = (201, b"short")
+
+
+def test_a_small_whole_request_goes_the_short_way_and_the_line_stays_open(serve):
+    app, short = Echo(), Short()
+    with connected(serve(app, short_way=short.way())) as line:
+        for _ in range(3):
+            line.sendall(plain())
+            assert read_answers(line, 1) == [SHORTLY]
+    assert [body for _, _, body in short.taken] == [b"abc"] * 3
+    assert short.taken[0][1][b"host"] == b"h"
+    assert app.scopes == []
+
+
+def test_answers_of_the_short_way_have_a_date(serve):
+    with connected(serve(short_way=Short().way())) as line:
+        data = b""
+        while b"date: " not in data:  # the first is made a moment after the start
+            line.sendall(plain())
+            data = line.recv(65536)
+    assert data.startswith(b"HTTP/1.1 201 Short\r\n")
+
+
+def test_a_body_in_pieces_goes_the_short_way_whole(serve):
+    short = Short()
+    with connected(serve(short_way=short.way())) as line:
+        for byte in plain(b"abcdef"):
+            line.sendall(bytes([byte]))
+        assert read_answers(line, 1) == [SHORTLY]
+    assert short.taken[0][2] == b"abcdef"
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        pytest.param(HEAD + b"Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n", id="chunked"),
+        pytest.param(HEAD + b"Content-Length: 0\r\n\r\n", id="empty"),
+        pytest.param(HEAD + b"\r\n", id="no length"),
+        pytest.param(plain(b"x" * 1001), id="too large"),
+        pytest.param(plain(path=b"/y"), id="another path"),
+        pytest.param(plain(path=b"/x?a=b"), id="a query"),
+        pytest.param(plain().replace(b"POST", b"PUT"), id="another method"),
+        pytest.param(plain().replace(b"Host: h", b"Host: h\r\nConnection: close"), id="the last one"),
+        pytest.param(plain().replace(b"HTTP/1.1", b"HTTP/1.0"), id="HTTP/1.0"),
+        pytest.param(HEAD + b"Connection: Upgrade\r\nUpgrade: h2c\r\nContent-Length: 3\r\n\r\nabc", id="an upgrade"),
+    ],
+)  # fmt: skip
+def test_what_is_not_plain_goes_to_the_application(serve, request_):
+    app, short = Echo(), Short()
+    with connected(serve(app, short_way=short.way())) as line:
+        line.sendall(request_)
+        assert read_answers(line, 1)[0][0] == 200
+    assert short.taken == []
+    assert len(app.bodies) == 1
+
+
+def test_expect_100_continue_goes_to_the_application(serve):
+    short = Short()
+    with connected(serve(short_way=short.way())) as line:
+        line.sendall(HEAD + b"Expect: 100-continue\r\nContent-Length: 3\r\n\r\n")
+        assert read_answers(line, 1) == [(100, b"")]
+        line.sendall(b"abc")
+        assert read_answers(line, 1) == [(200, b"/x 3")]
+    assert short.taken == []
+
+
+def test_what_the_short_way_does_not_take_reaches_the_application_as_it_came(serve):
+    app, short = Echo(), Short()
+    short.takes = False
+    with connected(serve(app, short_way=short.way())) as line:
+        line.sendall(plain(b"abc") + plain(b"defg"))
+        assert read_answers(line, 2) == [(200, b"/x 3"), (200, b"/x 4")]
+    assert app.bodies == [b"abc", b"defg"]
+    assert (b"host", b"h") in app.scopes[0]["headers"]
+    assert app.scopes[0]["method"] == "POST"
+
+
+def test_answers_keep_their_order_when_ways_mix(serve):
+    """Of requests sent at once the first goes the short way; its answer comes first, when it comes."""
+    app, short = Echo(), Short()
+    short.at_once = False
+    server = serve(app, short_way=short.way())
+    with connected(server) as line:
+        line.sendall(plain() + plain(b"defg") + plain(path=b"/y"))
+        while not short.responds:
+            time.sleep(0.005)
+        line.settimeout(0.2)
+        with pytest.raises(TimeoutError):
+            line.recv(1)
+        line.settimeout(10)
+        server.call(lambda: short.responds[0](b"HTTP/1.1 201 S\r\ncontent-length: 5\r\n", b"short"))
+        assert read_answers(line, 3) == [SHORTLY, (200, b"/x 4"), (200, b"/y 3")]
+        short.at_once = True
+        line.sendall(plain())
+        assert read_answers(line, 1) == [SHORTLY]
+
+
+def test_only_the_first_answer_counts(serve):
+    short = Short()
+    short.at_once = False
+    server = serve(short_way=short.way())
+    with connected(server) as line:
+        line.sendall(plain())
+        while not short.responds:
+            time.sleep(0.005)
+        for number in (1, 2):
+            head = b"HTTP/1.1 20%d S\r\ncontent-length: 0\r\n" % number
+            server.call(lambda head=head: short.responds[0](head))
+        assert read_answers(line, 1) == [(201, b"")]
+        short.at_once = True
+        line.sendall(plain())
+        assert read_answers(line, 1) == [SHORTLY]
+
+
+def test_a_client_that_has_gone_costs_nothing(serve):
+    short = Short()
+    short.at_once = False
+    server = serve(short_way=short.way())
+    with connected(server) as line:
+        line.sendall(plain())
+        while not short.responds:
+            time.sleep(0.005)
+    ended = threading.Event()
+    time.sleep(
+        0.05
+    )  # for the end of the line to be seen; without it the answer is written, and lost
+    server.call(lambda: (short.responds[0](b"HTTP/1.1 201 S\r\n"), ended.set()))
+    assert ended.wait(5)
+    with connected(server) as line:
+        short.at_once = True
+        line.sendall(plain())
+        assert read_answers(line, 1) == [SHORTLY]
+
+
+def test_garbage_behind_a_request_on_the_short_way_is_refused_after_its_answer(serve):
+    short = Short()
+    short.at_once = False
+    server = serve(short_way=short.way())
+    with connected(server) as line:
+        line.sendall(plain() + b"nonsense\r\n\r\n")
+        while not short.responds:
+            time.sleep(0.005)
+        server.call(lambda: short.responds[0](b"HTTP/1.1 201 S\r\ncontent-length: 5\r\n", b"short"))
+        answer = read_to_end(line)
+    assert answer.startswith(b"HTTP/1.1 201 S\r\n")
+    assert answer.count(b"HTTP/1.1 ") == 1
+
+
+def test_a_stop_waits_for_an_answer_of_the_short_way(serve):
+    short = Short()
+    short.at_once = False
+    server = serve(short_way=short.way())
+    with connected(server) as line:
+        line.sendall(plain())
+        while not short.responds:
+            time.sleep(0.005)
+        server.stop()
+        assert not server.ended.wait(0.2)
+        server.call(lambda: short.responds[0](b"HTTP/1.1 201 S\r\ncontent-length: 0\r\n"))
+        answer = read_to_end(line)
+    assert answer.startswith(b"HTTP/1.1 201 S\r\n")
+    assert b"connection: close\r\n" in answer
+    assert server.ended.wait(5)
+
+
+def test_an_unfinished_body_on_the_short_way_is_cut_in_time(serve):
+    short = Short()
+    with connected(serve(short_way=short.way(), body_timeout=0.3)) as line:
+        line.sendall(HEAD + b"Content-Length: 3\r\n\r\na")
+        assert read_to_end(line) == b""
+    assert short.taken == []

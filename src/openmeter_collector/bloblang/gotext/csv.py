@@ -5,12 +5,15 @@ from __future__ import annotations
 from openmeter_collector.bloblang.failure import Fail
 
 
+class NeedMore(Exception):
+    """The text that is there ends inside a row."""
+
+
 def read(text: str, comma: str, lazy: bool) -> list[list[str]]:
     """All rows; they must be equally long."""
-    if comma in '"\r\n\ufffd':
-        raise Fail("csv: invalid field or comment delimiter")
+    reader = Rows(comma, lazy)
+    reader.feed(text, last=True)
     rows: list[list[str]] = []
-    reader = _Reader(text, comma, lazy)
     while True:
         row = reader.row()
         if row is None:
@@ -20,23 +23,70 @@ def read(text: str, comma: str, lazy: bool) -> list[list[str]]:
         rows.append(row)
 
 
-class _Reader:
-    """Reads one row after the other."""
+class Rows:
+    """Reads one row after the other, out of text that may come piece by piece.
 
-    def __init__(self, text: str, comma: str, lazy: bool) -> None:
-        text = text.replace("\r\n", "\n")
-        self.lines = text.split("\n")
-        self.last = len(self.lines) - 1
-        self.at = 0
-        self.first = 0
+    Attributes:
+        first: the line, from 1, on which the row begins that was read last.
+    """
+
+    def __init__(self, comma: str, lazy: bool) -> None:
+        """Start.
+
+        Raises:
+            Fail: `comma` cannot be what stands between columns.
+        """
+        if comma in '"\r\n\ufffd':
+            raise Fail("csv: invalid field or comment delimiter")
         self.comma = comma
         self.lazy = lazy
+        self.lines: list[str] = []
+        self.rest = ""
+        self.at = 0
+        self.before = 0
+        self.first = 0
+        self.ended = False
+
+    def feed(self, text: str, *, last: bool) -> None:
+        """Add text; `last` when no more will come."""
+        if self.at:
+            del self.lines[: self.at]
+            self.before += self.at
+            self.at = 0
+        if not last and text.endswith("\r"):
+            text, held = text[:-1], "\r"
+        else:
+            held = ""
+        *lines, rest = (self.rest + text).replace("\r\n", "\n").split("\n")
+        self.lines += lines
+        self.rest = rest + held
+        if last:
+            self.ended = True
+            if rest:
+                # Go leaves out a carriage return at the very end.
+                self.lines.append(rest.removesuffix("\r"))
+
+    @property
+    def held(self) -> int:
+        """Characters that are not yet read."""
+        return sum(map(len, self.lines[self.at :])) + len(self.rest)
 
     def line(self) -> str | None:
-        if self.at > self.last or (self.at == self.last and not self.lines[self.at]):
+        if self.at == len(self.lines):
+            if not self.ended:
+                raise NeedMore
             return None
         self.at += 1
         return self.lines[self.at - 1]
+
+    def next(self) -> list[str] | None:
+        """The next row; None when the text that is there has no whole row, or none at all."""
+        begin = self.at
+        try:
+            return self.row()
+        except NeedMore:
+            self.at = begin
+            return None
 
     def row(self) -> list[str] | None:
         line = self.line()
@@ -44,9 +94,7 @@ class _Reader:
             line = self.line()
         if line is None:
             return None
-        if line.endswith("\r") and self.at > self.last:
-            line = line[:-1]
-        self.first = self.at
+        self.first = self.before + self.at
         fields: list[str] = []
         rest = line
         while True:
@@ -62,7 +110,7 @@ class _Reader:
                         )
                         + 1
                     )
-                    raise self.fail(self.at, column, 'bare " in non-quoted-field')
+                    raise self.fail(column, 'bare " in non-quoted-field')
                 fields.append(field)
                 if not found:
                     return fields
@@ -90,18 +138,19 @@ class _Reader:
                     rest = after
                 else:
                     column = len(line[: len(line) - len(after)].encode())
-                    raise self.fail(self.at, column, 'extraneous or missing " in quoted-field')
+                    raise self.fail(column, 'extraneous or missing " in quoted-field')
                 continue
             more = self.line()
             if more is None:
                 if not self.lazy:
                     column = len(line.encode()) + 1
-                    raise self.fail(self.at, column, 'extraneous or missing " in quoted-field')
+                    raise self.fail(column, 'extraneous or missing " in quoted-field')
                 return "".join(parts), "", line
             parts.append("\n")
             rest = line = more
 
-    def fail(self, row: int, column: int, why: str) -> Fail:
+    def fail(self, column: int, why: str) -> Fail:
+        row = self.before + self.at
         if row != self.first:
             return Fail(
                 f"record on line {self.first}; parse error on line {row}, column {column}: {why}"

@@ -24,7 +24,7 @@ FOLDER = Example(
 )
 
 
-@cache("file", categories=("Local",), examples=[FOLDER])
+@cache("file", dangerous="files", categories=("Local",), examples=[FOLDER])
 class File:
     """Keeps each value in a file of its own in a folder, until it is deleted.
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -34,7 +34,10 @@ from openmeter_collector.api import (
     Message,
     Overloaded,
     RateLimitRef,
+    Respond,
     Scope,
+    Settle,
+    ShortWay,
     field,
     input,  # noqa: A004 - the word of the config language
 )
@@ -50,8 +53,9 @@ from openmeter_collector.components.inputs.http_ingest import (
     send_whole,
     server_tls,
     too_large,
+    whole_answer,
 )
-from openmeter_collector.values.cloudevent import Fault, Parsed, parse_array, parse_single
+from openmeter_collector.values.cloudevent import Fault, Parsed, is_plain, parse_array, parse_single
 
 _SMALL: Final = 64 << 10
 _MOST_READING: Final = 256 << 20
@@ -165,14 +169,35 @@ class _Server:
             header_timeout=config.header_timeout,
             body_timeout=config.body_timeout,
             idle_timeout=config.idle_timeout,
+            short_way=handler.short_way,
         )
         async with self._env.listen(handler, options) as listener:
             self._env.log.info("taking events", address=listener.address)
             await handler.watch_deadlines()
 
 
+class _Waiting:
+    """A request whose events are on their way into the buffer. Told once, whoever comes first."""
+
+    __slots__ = ("_told", "deadline")
+
+    def __init__(self, deadline: float, told: Settle) -> None:
+        self.deadline = deadline
+        self._told: Settle | None = told
+
+    @property
+    def over(self) -> bool:
+        """It was told."""
+        return self._told is None
+
+    def settle(self, failure: Exception | None) -> None:
+        told, self._told = self._told, None
+        if told is not None:
+            told(failure)
+
+
 class _Handler:
-    """The ASGI application."""
+    """The ASGI application, and the short way past it."""
 
     def __init__(self, config: CloudEvents, env: Env, intake: Intake) -> None:
         self._config = config
@@ -184,17 +209,70 @@ class _Handler:
         self._loop = asyncio.get_running_loop()
         self._timeout = float(config.timeout)
         self._reading = 0
-        self._pending: deque[tuple[float, asyncio.Future[Exception | None]]] = deque()
-        self._success = {
-            path: _empty_start(status)
-            for path, status in ((config.path, 204), (config.v3_path, 202))
-            if path
+        self._pending: deque[_Waiting] = deque()
+        routes = {path: status for path, status in _routes(config) if path}
+        self._success = {path: _empty_start(status) for path, status in routes.items()}
+        self._short_success = {
+            path.encode(): _SHORT_SUCCESS[status] for path, status in routes.items()
         }
+        self.short_way = ShortWay(frozenset(self._short_success), _SMALL, self._take_short)
         self._accepted = env.metrics.counter("cloudevents_accepted", "Events answered with 2xx.")
         self._refused = env.metrics.counter(
             "cloudevents_refused", "Events or requests answered 4xx."
         )
         self._put_off = env.metrics.counter("cloudevents_put_off", "Requests answered 503 or 429.")
+
+    def _take_short(
+        self,
+        path: bytes,
+        headers: Sequence[tuple[bytes, bytes]],
+        body: bytes,
+        respond: Respond,
+    ) -> bool:
+        """See `ShortWay.take`. Takes what is right; what has a fault, or needs waiting before it can
+        be looked at, is left to the application, which says everything about it.
+        """
+        content_type = authorization = b""
+        for name, value in headers:
+            if name == b"content-type":
+                content_type = value
+            elif name == b"authorization":
+                authorization = value
+            elif name == b"content-encoding":
+                return False
+        kind = _KINDS.get(content_type)
+        if kind is None or self._limit is not None or len(body) > self._config.max_body_bytes:
+            return False
+        if self._tokens.active and not self._tokens.knows(authorization):
+            return False
+        if kind != "array" and is_plain(body):
+            messages = [Message(body)]
+        else:
+            parsed = _PARSERS[kind](body, _stamp)
+            if parsed.faults or not parsed.events:
+                return False
+            messages = [Message(event) for event in parsed.events]
+        count = len(messages)
+
+        def told(failure: Exception | None) -> None:
+            if failure is None:
+                self._accepted.add(count)
+                respond(self._short_success[path])
+            else:
+                self._refuse_short(refusal_of(failure), respond)
+
+        waiting = _Waiting(self._loop.time() + self._timeout, told)
+        try:
+            self._offer(Delivery(messages, waiting.settle))
+        except Overloaded as error:
+            self._refuse_short(refusal_of(error), respond)
+        else:
+            self._pending.append(waiting)
+        return True
+
+    def _refuse_short(self, refusal: Refusal, respond: Respond) -> None:
+        self._count_refusal(refusal)
+        respond(*whole_answer(refusal))
 
     async def __call__(self, scope: Scope, receive: AsgiReceive, send: AsgiSend) -> None:
         try:
@@ -207,8 +285,11 @@ class _Handler:
             await self._answer(send, Refusal(503, text, retry_headers(None)))
 
     async def _answer(self, send: AsgiSend, refusal: Refusal) -> None:
-        (self._put_off if refusal.status in {429, 503} else self._refused).add()
+        self._count_refusal(refusal)
         await answer(send, refusal)
+
+    def _count_refusal(self, refusal: Refusal) -> None:
+        (self._put_off if refusal.status in {429, 503} else self._refused).add()
 
     async def _take(self, scope: Scope, receive: AsgiReceive, send: AsgiSend) -> None:
         success = self._success.get(scope["path"])
@@ -264,18 +345,19 @@ class _Handler:
         loop = self._loop
         safe: asyncio.Future[Exception | None] = loop.create_future()
 
-        def settle(failure: Exception | None) -> None:
+        def told(failure: Exception | None) -> None:
             if not safe.done():
                 safe.set_result(failure)
 
-        delivery = Delivery([Message(event) for event in events], settle)
+        waiting = _Waiting(loop.time() + self._timeout, told)
+        delivery = Delivery([Message(event) for event in events], waiting.settle)
         try:
             self._offer(delivery)
         except Overloaded as error:
             raise Refusal(503, str(error), retry_headers(error.retry_after)) from error
         # One queue and one task watch over all deadlines: a timer per request would cost more
         # than the request.
-        self._pending.append((loop.time() + self._timeout, safe))
+        self._pending.append(waiting)
         failure = await safe
         if failure is not None:
             raise refusal_of(failure)
@@ -286,10 +368,8 @@ class _Handler:
         pending = self._pending
         while True:
             now = self._loop.time()
-            while pending and (pending[0][0] <= now or pending[0][1].done()):
-                _, safe = pending.popleft()
-                if not safe.done():
-                    safe.set_result(Overloaded("the buffer does not answer", 1.0))
+            while pending and (pending[0].deadline <= now or pending[0].over):
+                pending.popleft().settle(Overloaded("the buffer does not answer", 1.0))
             await asyncio.sleep(0.1)
 
     async def _take_some(self, scope: Scope, send: AsgiSend, parsed: Parsed) -> None:
@@ -313,19 +393,22 @@ class _Handler:
 
 def _parse(body: bytes, content_type: bytes) -> Parsed:
     kind = _KINDS.get(content_type) or _KINDS.get(content_type.partition(b";")[0].strip().lower())
-    if kind == "single":
-        return parse_single(body, _stamp)
-    if kind == "array":
-        return parse_array(body, _stamp)
-    if kind == "either":
-        if not body.lstrip(b" \t\r\n").startswith(b"["):
-            return parse_single(body, _stamp)
-        parsed = parse_array(body, _stamp)
-        if not parsed.count and not parsed.faults:
-            raise Refusal(400, "no events found")
-        return parsed
-    shown = content_type.decode("latin-1")[:200]
-    raise Refusal(400, f"invalid content type: {shown!r}; send one of {', '.join(_TYPES)}")
+    if kind is None:
+        shown = content_type.decode("latin-1")[:200]
+        raise Refusal(400, f"invalid content type: {shown!r}; send one of {', '.join(_TYPES)}")
+    parsed = _PARSERS[kind](body, _stamp)
+    if kind == "either" and not parsed.count and not parsed.faults:
+        raise Refusal(400, "no events found")
+    return parsed
+
+
+def _parse_either(body: bytes, stamp: Callable[[], str]) -> Parsed:
+    if body.lstrip(b" \t\r\n").startswith(b"["):
+        return parse_array(body, stamp)
+    return parse_single(body, stamp)
+
+
+_PARSERS: Final = {"single": parse_single, "array": parse_array, "either": _parse_either}
 
 
 _TYPES: Final = (
@@ -360,6 +443,14 @@ def _fault_list(faults: Iterable[Fault]) -> dict[str, Any]:
 # ---- answers ----------------------------------------------------------------------------------
 
 _EMPTY_BODY: Final = {"type": "http.response.body", "body": b""}
+_SHORT_SUCCESS: Final = {
+    204: b"HTTP/1.1 204 No Content\r\n",
+    202: b"HTTP/1.1 202 Accepted\r\ncontent-length: 0\r\n",
+}
+
+
+def _routes(config: CloudEvents) -> tuple[tuple[str, int], ...]:
+    return (config.path, 204), (config.v3_path, 202)
 
 
 def _empty_start(status: int) -> dict[str, Any]:

@@ -142,6 +142,20 @@ _TITLES: Final = {
 
 async def answer(send: AsgiSend, refusal: Refusal) -> None:
     """Send a refusal as problem+json."""
+    body, headers = _problem(refusal)
+    await send_whole(send, refusal.status, body, headers)
+
+
+def whole_answer(refusal: Refusal) -> tuple[bytes, bytes]:
+    """A refusal as a head and a body, for `component.env.Respond`."""
+    body, headers = _problem(refusal)
+    lines = [f"HTTP/1.1 {refusal.status} {_TITLES[refusal.status]}"]
+    lines += [f"{name}: {value}" for name, value in headers.items()]
+    lines += [f"content-length: {len(body)}", ""]
+    return "\r\n".join(lines).encode(), body
+
+
+def _problem(refusal: Refusal) -> tuple[bytes, dict[str, str]]:
     problem = {
         "type": "about:blank",
         "title": _TITLES[refusal.status],
@@ -150,8 +164,7 @@ async def answer(send: AsgiSend, refusal: Refusal) -> None:
         "instance": f"urn:request:{uuid.uuid4()}",
     }
     body = orjson.dumps(problem | dict(refusal.extra))
-    headers = {"content-type": "application/problem+json"} | dict(refusal.headers)
-    await send_whole(send, refusal.status, body, headers)
+    return body, {"content-type": "application/problem+json"} | dict(refusal.headers)
 
 
 async def send_whole(send: AsgiSend, status: int, body: bytes, headers: Mapping[str, str]) -> None:
@@ -179,6 +192,14 @@ class TokenCheck:
         """Whether a token is asked for."""
         return bool(self._digests)
 
+    def knows(self, header: bytes) -> bool:
+        """Whether the value of `Authorization` is one of the tokens."""
+        scheme, _, token = header.partition(b" ")
+        given = hashlib.sha256(token.strip()).digest()
+        # Every token is compared, whichever fits, so that time tells nothing about them.
+        known = [hmac.compare_digest(given, digest) for digest in self._digests]
+        return scheme.lower() == b"bearer" and any(known)
+
     def check(self, header: bytes) -> None:
         """Let pass, or not.
 
@@ -188,11 +209,7 @@ class TokenCheck:
         Raises:
             Refusal: 401.
         """
-        scheme, _, token = header.partition(b" ")
-        given = hashlib.sha256(token.strip()).digest()
-        # Every token is compared, whichever fits, so that time tells nothing about them.
-        known = [hmac.compare_digest(given, digest) for digest in self._digests]
-        if scheme.lower() != b"bearer" or not any(known):
+        if not self.knows(header):
             raise Refusal(
                 401,
                 "the bearer token is missing or not known",

@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-import asyncio
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
 
 from openmeter_collector.api import (
-    ConfigError,
     Delivery,
     EndOfInput,
     Env,
     Example,
-    Message,
     Puller,
+    Reading,
+    ScannerNode,
+    Source,
     field,
     input,  # noqa: A004
 )
-from openmeter_collector.components.inputs.lines import codec_problem, reader_of
+from openmeter_collector.components.inputs.reading_files import chunks_of
 
 LINES = Example(
     "A message a line",
@@ -28,34 +27,37 @@ LINES = Example(
       stdin: {}
     """,
 )
+DOCUMENTS = Example(
+    "A message a JSON document",
+    """
+    input:
+      stdin:
+        scanner:
+          json_documents: {}
+    """,
+)
 
 
-def scanner_codec(scanner: Any, codec: str, where: str) -> str:
-    """The codec that a `scanner` field asks for."""
-    if scanner is None:
-        return codec
-    name, options = (
-        next(iter(scanner.items())) if isinstance(scanner, dict) and scanner else ("", {})
-    )
-    if name == "lines":
-        between = (options or {}).get("custom_delimiter") or ""
-        return f"delim:{between}" if between else "lines"
-    if name == "to_the_end":
-        return "all-bytes"
-    raise ConfigError(f"{where}: there is no scanner {name!r} yet; use lines or to_the_end")
-
-
-@input("stdin", categories=("Local",), examples=[LINES])
+@input("stdin", categories=("Local",), examples=[LINES, DOCUMENTS])
 class Stdin:
-    """Reads messages from standard input, a line each, until it ends."""
+    """Reads messages from standard input, a line each, until it ends.
 
-    codec: str = field(
-        default="lines",
-        doc="Where a message ends: `lines`, `delim:x` at the text x, `all-bytes` at the end.",
-        lint=codec_problem,
+    What cannot be read (a line that is too long, damaged compression) ends the pipeline with an error
+    that names the place: what follows it in a pipe cannot be found again.
+    """
+
+    codec: ScannerNode | None = field(
+        default=None,
+        deprecated=True,
+        doc="An older way to name the scanner: `lines`, `delim:x`, `all-bytes`, `csv`, `gzip/csv`, ...",
     )
-    scanner: Any = field(
-        default=None, doc="The same as a component: `lines: {}` or `to_the_end: {}`."
+    max_buffer: int = field(
+        default=1000000,
+        deprecated=True,
+        doc="Not used: records of a `codec` may have up to 64 MiB.",
+    )
+    scanner: ScannerNode = field(
+        default_config="lines: {}", doc="How the bytes that come become messages."
     )
     auto_replay_nacks: bool = field(
         default=True, doc="Repeat messages that could not be delivered. There is no other way."
@@ -63,17 +65,20 @@ class Stdin:
 
     @asynccontextmanager
     async def open(self, env: Env) -> AsyncIterator[Puller]:
-        codec = scanner_codec(self.scanner, self.codec, env.node.path)
-        yield _Reader(reader_of(codec)(sys.stdin.buffer))
+        async with env.scanner(self.codec or self.scanner) as scanner:
+            reading = Reading(scanner, Source("standard input", chunks_of(sys.stdin.buffer)))
+            try:
+                yield _Reader(reading)
+            finally:
+                await reading.close()
 
 
 class _Reader:
-    def __init__(self, messages: Iterator[bytes]) -> None:
-        self._messages = messages
+    def __init__(self, reading: Reading) -> None:
+        self._reading = reading
 
     async def read(self) -> Delivery:
-        # In a thread: whoever writes into the pipe may take their time.
-        content = await asyncio.to_thread(next, self._messages, None)
-        if content is None:
+        delivery = await self._reading.next()
+        if delivery is None:
             raise EndOfInput("standard input has ended")
-        return Delivery([Message(content)])
+        return delivery

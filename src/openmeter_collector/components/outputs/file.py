@@ -40,7 +40,7 @@ def _check_codec(codec: str) -> str | None:
     return f"{codec!r} is no codec; use lines, append, all-bytes or delim: and what follows each"
 
 
-@output("file", categories=("Local",), examples=[BY_DAY])
+@output("file", dangerous="files", categories=("Local",), examples=[BY_DAY])
 class File:
     """Writes messages to files. Folders are made when they are missing.
 

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from kit.chains import processors
-from openmeter_collector.api import Retryable
+from openmeter_collector.api import ConfigError, Retryable
 from openmeter_collector.components.caches.file import file_name
 from openmeter_collector.engine.caches import CountedCache
 from openmeter_collector.telemetry.counters import MetricStore
@@ -20,6 +20,7 @@ KINDS = [
     "lru: {}",
     "ttlru: {}",
     "file: {directory: ./kept}",
+    "sqlite: {path: ./kept.db}",
     "multilevel: [a, b]\n  - label: a\n    memory: {}\n  - label: b\n    lru: {}",
 ]
 
@@ -55,7 +56,14 @@ async def test_of_many_that_add_one_succeeds(kind):
         assert await cache.get("k") == b"%d" % added.index(True)
 
 
-@pytest.mark.parametrize("kind", ["memory: {default_ttl: 10s}", "ttlru: {default_ttl: 10s}"])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "memory: {default_ttl: 10s}",
+        "ttlru: {default_ttl: 10s}",
+        "sqlite: {path: ./ends.db, default_ttl: 10s}",
+    ],
+)
 async def test_values_end(kind):
     async with cached(kind) as opened:
         cache = opened.caches["c"]
@@ -147,3 +155,39 @@ async def test_operations_are_counted():
     assert totals == [4, 1, 1, 1]
     assert b'cache_success{label="c",operation="add"} 2' in store.exposition()
     assert b'cache_latency_ns_count{label="c",operation="get"} 1' in store.exposition()
+
+
+async def test_sqlite_keeps_values_over_a_restart_and_their_ends():
+    text = "sqlite: {path: ./kept/c.db, default_ttl: 10s}"
+    async with cached(text) as opened:
+        cache = opened.caches["c"]
+        await cache.set("a", b"\x00v")
+        await cache.add("b", b"w", 100)
+    async with cached(text) as opened:
+        cache = opened.caches["c"]
+        assert await cache.get("a") == b"\x00v"
+        assert not await cache.add("a", b"x")
+        opened.at += 11
+        assert await cache.get("a") is None
+        assert await cache.get("b") == b"w"
+        assert await cache.add("a", b"x")
+
+
+async def test_sqlite_removes_what_is_over_and_what_is_too_much():
+    async with cached("sqlite: {path: ./c.db, max_items: 3}") as opened:
+        cache = opened.caches["c"]
+        await cache.set("over", b"", 10)
+        await cache.set("ever", b"")
+        await cache.set("late", b"", 900)
+        await cache.set("soon", b"", 300)
+        opened.at += 61
+        await cache.set("more", b"")
+        rows = cache._database.execute("SELECT key FROM cache ORDER BY key").fetchall()
+        assert [key for (key,) in rows] == ["ever", "late", "more"]
+
+
+async def test_a_file_that_is_no_sqlite_cache_is_a_fault_of_the_config(tmp_path):
+    (tmp_path / "c.db").write_text("something else, and long enough to be taken for a header" * 10)
+    with pytest.raises(ConfigError, match=r"cache sqlite: \./c\.db: .*check path"):
+        async with cached("sqlite: {path: ./c.db}"):
+            pass

@@ -1,22 +1,18 @@
-"""broker, sequence, batched, read_until, file, stdin and inproc inputs."""
+"""broker, sequence, batched, read_until and inproc inputs."""
 
 import asyncio
-import io
-from types import SimpleNamespace
 
 import pytest
 
 from kit.pipes import REGISTRY, surroundings
 from openmeter_collector.api import (
     BatchFailed,
-    ConfigError,
     DeadLetter,
     Message,
     Rejected,
     Retryable,
     Undeliverable,
 )
-from openmeter_collector.components.inputs import stdin
 from openmeter_collector.config import load
 from openmeter_collector.engine.environment import ComponentEnv, Resources
 from openmeter_collector.testing.clock import virtual_time
@@ -122,57 +118,6 @@ input:
           - generate: {mapping: root = "b", interval: "0 0 1 1 *"}
 """
     assert (await run(text)).contents == ["a", "a"]
-
-
-async def test_file_reads_lines_with_where_they_are_from(tmp_path):
-    (tmp_path / "1.txt").write_bytes(b"a\r\nb\n\nc")
-    (tmp_path / "2.txt").write_bytes(b"d\n")
-    intake = await run(f"input: {{file: {{paths: ['{tmp_path}/*.txt'], delete_on_finish: true}}}}")
-    assert intake.contents == ["a", "b", "c", "d"]
-    assert list(tmp_path.iterdir()) == []
-
-
-async def test_a_file_is_not_deleted_before_it_is_safe(tmp_path):
-    file = tmp_path / "1.txt"
-    file.write_bytes(b"a\n")
-    seen = []
-
-    class Watching(Intake):
-        async def put(self, delivery):
-            seen.append(file.exists())
-            await super().put(delivery)
-
-    text = f"input: {{file: {{paths: ['{file}'], delete_on_finish: true}}}}"
-    config = load(text, REGISTRY, env={})
-    naps = asyncio.sleep
-    around = surroundings(sleep=lambda seconds: naps(0))
-    env = ComponentEnv(around, Resources(), config.input)
-    intake = Watching([Retryable("no")])
-    async with env.input(config.input) as opened:
-        await opened.run(intake)
-    assert seen == [True, True]
-    assert not file.exists()
-
-
-async def test_a_file_that_is_not_there_is_a_fault_of_the_config(tmp_path):
-    with pytest.raises(BaseExceptionGroup) as caught:
-        await run(f"input: {{file: {{paths: ['{tmp_path}/nothing']}}}}")
-    assert caught.group_contains(ConfigError, match="no such file")
-
-
-@pytest.mark.parametrize(
-    ("fields", "expected"),
-    [
-        ("{}", ["a|b", "c"]),
-        ("{codec: 'delim:|'}", ["a", "b\nc\n"]),
-        ("{scanner: {to_the_end: {}}}", ["a|b\nc\n"]),
-        ("{scanner: {lines: {custom_delimiter: '|'}}}", ["a", "b\nc\n"]),
-    ],
-)
-async def test_stdin_is_cut_as_the_codec_says(monkeypatch, fields, expected):
-    stream = io.BytesIO(b"a|b\nc\n")
-    monkeypatch.setattr(stdin, "sys", SimpleNamespace(stdin=SimpleNamespace(buffer=stream)))
-    assert (await run(f"input: {{stdin: {fields}}}")).contents == expected
 
 
 class Ends:

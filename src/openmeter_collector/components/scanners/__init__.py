@@ -1,0 +1,1 @@
+"""How streams of bytes become messages."""

@@ -1,0 +1,85 @@
+"""What a config may do beside moving events, and who may allow it.
+
+Whoever writes a component that can do more says so in its declaration (`dangerous=`). Whoever reads a
+config says how far its author is trusted. The two meet in one place, the decoder, so that a
+component that is refused is a fault at its line and is never opened.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Final, Literal
+
+from openmeter_collector.errors import ConfigError
+from openmeter_collector.spec.component import ComponentSpec
+
+Power = Literal["programs", "files", "plugins"]
+
+POWERS: Final[dict[Power, str]] = {
+    "programs": "starts programs",
+    "files": "reads or writes files wherever its config says",
+    "plugins": "is code from another package",
+}
+"""All there are, and what a component that has one does."""
+
+VARIABLE: Final = "OPENMETER_COLLECTOR_ALLOW"
+"""The environment variable that allows what `--allow` does, for configs on this machine."""
+
+
+@dataclass(frozen=True, slots=True)
+class Trust:
+    """How far the author of a config is trusted.
+
+    Attributes:
+        powers: what components in it may do.
+        how: what an operator does to allow one more; `{}` stands for it.
+    """
+
+    powers: frozenset[str]
+    how: str = field(default="", compare=False)
+
+    def refused(self, spec: ComponentSpec) -> Power | None:
+        """What the component could do and this config may not; None when nothing is in the way."""
+        return next((one for one in needed(spec) if one not in self.powers), None)
+
+
+def needed(spec: ComponentSpec) -> tuple[Power, ...]:
+    """What a component can do beside moving events."""
+    own: tuple[Power, ...] = (spec.dangerous,) if spec.dangerous else ()
+    foreign = spec.cls.__module__.partition(".")[0] != __name__.partition(".")[0]
+    return (*own, "plugins") if foreign else own
+
+
+EVERYTHING: Final = Trust(frozenset(POWERS))
+"""For what only looks at a config: lint, echo, editors."""
+
+
+def of_the_operator(*more: str) -> Trust:
+    """For files on this machine: all but starting programs, unless that is allowed."""
+    how = f"start with --allow {{}}, or set {VARIABLE}={{}}, if you trust who writes this config"
+    return Trust(frozenset({"files", "plugins", *more}), how)
+
+
+def of_the_api(*allowed: str) -> Trust:
+    """For what comes over the network: nothing but what is allowed."""
+    how = "start with --allow-api {} if you trust everybody who reaches the API"
+    return Trust(frozenset(allowed), how)
+
+
+def powers_of(words: Iterable[str], where: str) -> tuple[str, ...]:
+    """The powers in words that may hold several with commas between them.
+
+    Args:
+        where: what they were given with, for the message.
+
+    Raises:
+        ConfigError: a word is none.
+    """
+    found = [name.strip() for word in words for name in word.split(",") if name.strip()]
+    for name in found:
+        if name not in POWERS:
+            raise ConfigError(
+                f"{where}: {name!r} cannot be allowed; use one of {', '.join(POWERS)}"
+            )
+    return tuple(found)
