@@ -186,7 +186,7 @@ class KubernetesClient:
                 except msgspec.DecodeError as error:
                     raise Retryable(f"GET {path}: an event of the watch is cut off") from error
                 if event.type == "ERROR":
-                    told = orjson.loads(event.object)
+                    told = orjson.loads(bytes(event.object))
                     status = int(told.get("code") or 500)
                     self._raise("GET", path, HttpResponse(status, {}, bytes(event.object)))
                 yield Event(event.type, bytes(event.object))
