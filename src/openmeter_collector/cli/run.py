@@ -10,6 +10,7 @@ import uvloop
 
 from openmeter_collector.cli.options import Given, given, run_options
 from openmeter_collector.cli.process import (
+    collect_garbage_seldom,
     log_of,
     say_goodbye,
     serve,
@@ -52,6 +53,7 @@ def run(
     """
     how = given(log_level, overrides, resources, env_files, chilled=chilled, allow=allow)
     reading = how.read(which(file, config_file, preset), standard_registry())
+    collect_garbage_seldom()
     return uvloop.run(_run(reading, reading.or_raise(), how))
 
 

@@ -14,6 +14,7 @@ import uvloop
 from openmeter_collector.cli.files import expand
 from openmeter_collector.cli.options import Given, given, run_options
 from openmeter_collector.cli.process import (
+    collect_garbage_seldom,
     log_of,
     say_goodbye,
     serve,
@@ -77,6 +78,7 @@ def streams(
     how = given(log_level, overrides, resources, env_files, chilled=chilled, allow=allow)
     shared = read_shared(how, config_file or observability)
     found = read_streams(how, shared.or_raise(), stream_files(paths))
+    collect_garbage_seldom()
     return uvloop.run(_run(shared, found, how, prefix=prefix_stream_endpoints))
 
 
