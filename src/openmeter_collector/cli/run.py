@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 import uvloop
 
+from openmeter_collector.cli.leader import LeaderArguments, leader_options
 from openmeter_collector.cli.options import Given, given, run_options
 from openmeter_collector.cli.process import (
     collect_garbage_seldom,
@@ -21,6 +22,7 @@ from openmeter_collector.cli.registry import standard_registry
 from openmeter_collector.config import Config, Reading
 from openmeter_collector.engine.environment import Surroundings
 from openmeter_collector.engine.exporting import exporting
+from openmeter_collector.engine.replicas import LeaderFlags, replicated, shown_leadership
 from openmeter_collector.engine.run import Control, Pipeline, plain_errors
 from openmeter_collector.errors import ConfigError
 from openmeter_collector.server.listener import listen
@@ -33,6 +35,7 @@ _LOOKED_FOR = ("/benthos.yaml", "/etc/benthos/config.yaml", "/etc/benthos.yaml")
 @click.command()
 @click.argument("file", required=False, type=click.Path(path_type=Path))
 @run_options
+@leader_options
 @click.option("--preset", help="Run a config that comes with the collector, such as http-server.")
 def run(
     file: Path | None,
@@ -44,6 +47,7 @@ def run(
     env_files: tuple[Path, ...],
     allow: tuple[str, ...],
     chilled: bool,
+    leader: LeaderArguments,
 ) -> int:
     """Run a pipeline until its input ends or it is told to stop.
 
@@ -54,7 +58,7 @@ def run(
     how = given(log_level, overrides, resources, env_files, chilled=chilled, allow=allow)
     reading = how.read(which(file, config_file, preset), standard_registry())
     collect_garbage_seldom()
-    return uvloop.run(_run(reading, reading.or_raise(), how))
+    return uvloop.run(_run(reading, reading.or_raise(), how, leader.flags(how.env)))
 
 
 def which(file: Path | None, config_file: Path | None, preset: str | None = None) -> Path:
@@ -81,7 +85,7 @@ def which(file: Path | None, config_file: Path | None, preset: str | None = None
     )
 
 
-async def _run(reading: Reading[Config], config: Config, how: Given) -> int:
+async def _run(reading: Reading[Config], config: Config, how: Given, leader: LeaderFlags) -> int:
     # Logs go to standard output, unless events do.
     to_stdout = config.output is None or config.output.name != "stdout"
     log = log_of(config, how.log_level, to_stdout=to_stdout)
@@ -93,6 +97,8 @@ async def _run(reading: Reading[Config], config: Config, how: Given) -> int:
     stop_on_signals(control.stop, log)
     async with plain_errors(), AsyncExitStack() as stack:
         service.exporter = await stack.enter_async_context(exporting(config, surroundings))
+        surroundings = await stack.enter_async_context(replicated(config, leader, surroundings))
+        service.leadership = shown_leadership(surroundings)
         pipeline = Pipeline(config, surroundings)
         service.pipelines = {"": pipeline.status}
         await serve(stack, service, config, log)

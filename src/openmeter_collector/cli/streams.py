@@ -12,6 +12,7 @@ import click
 import uvloop
 
 from openmeter_collector.cli.files import expand
+from openmeter_collector.cli.leader import LeaderArguments, leader_options
 from openmeter_collector.cli.options import Given, given, run_options
 from openmeter_collector.cli.process import (
     collect_garbage_seldom,
@@ -33,6 +34,7 @@ from openmeter_collector.config import (
 )
 from openmeter_collector.engine.environment import Surroundings
 from openmeter_collector.engine.exporting import exporting
+from openmeter_collector.engine.replicas import LeaderFlags, replicated, shown_leadership
 from openmeter_collector.engine.run import plain_errors
 from openmeter_collector.engine.streams import Streams
 from openmeter_collector.errors import ConfigError
@@ -44,6 +46,7 @@ from openmeter_collector.telemetry.counters import MetricStore
 @click.command()
 @click.argument("paths", nargs=-1)
 @run_options
+@leader_options
 @click.option(
     "-o", "--observability", type=click.Path(path_type=Path),
     help="A config with http, logger, metrics and tracer only.",
@@ -67,6 +70,7 @@ def streams(
     env_files: tuple[Path, ...],
     allow: tuple[str, ...],
     chilled: bool,
+    leader: LeaderArguments,
 ) -> int:
     """Run the streams of all PATHS (files, folders, globs) side by side.
 
@@ -79,7 +83,9 @@ def streams(
     shared = read_shared(how, config_file or observability)
     found = read_streams(how, shared.or_raise(), stream_files(paths))
     collect_garbage_seldom()
-    return uvloop.run(_run(shared, found, how, prefix=prefix_stream_endpoints))
+    return uvloop.run(
+        _run(shared, found, how, leader.flags(how.env), prefix=prefix_stream_endpoints)
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +144,9 @@ def stream_files(paths: Sequence[str]) -> dict[str, Path]:
     return named
 
 
-async def _run(shared: Reading[Config], found: Found, how: Given, *, prefix: bool) -> int:
+async def _run(
+    shared: Reading[Config], found: Found, how: Given, leader: LeaderFlags, *, prefix: bool
+) -> int:
     config = shared.or_raise()
     log = log_of(config, how.log_level, to_stdout=not _prints(found.streams.values()))
     tell_warnings(log, [*shared.problems, *found.problems])
@@ -149,6 +157,8 @@ async def _run(shared: Reading[Config], found: Found, how: Given, *, prefix: boo
     stop_on_signals(stop, log)
     async with plain_errors(), AsyncExitStack() as stack:
         service.exporter = await stack.enter_async_context(exporting(config, surroundings))
+        surroundings = await stack.enter_async_context(replicated(config, leader, surroundings))
+        service.leadership = shown_leadership(surroundings)
         running = Streams(config, surroundings, prefix_mounts=prefix)
         service.pipelines = running.status
         await serve(stack, service, config, log)

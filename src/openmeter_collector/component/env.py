@@ -15,6 +15,7 @@ from openmeter_collector.component.buffer import Buffer
 from openmeter_collector.component.cache import Cache
 from openmeter_collector.component.inproc import Handover
 from openmeter_collector.component.input import Input, Intake
+from openmeter_collector.component.leader import Leadership
 from openmeter_collector.component.node import Node
 from openmeter_collector.component.output import Output
 from openmeter_collector.component.rate_limit import RateLimit
@@ -187,6 +188,10 @@ class Env(Protocol):
         """Folder for files a component keeps; relative paths in configs start at the working
         directory instead, as they always did.
         """
+
+    @property
+    def leadership(self) -> Leadership | None:
+        """What decides whether this replica does the work of this component; None when each does."""
 
     @property
     def state(self) -> State:

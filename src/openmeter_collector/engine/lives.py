@@ -9,6 +9,7 @@ from typing import cast
 from openmeter_collector.component.env import Env
 from openmeter_collector.component.input import Input, Intake, Puller
 from openmeter_collector.component.output import Output
+from openmeter_collector.engine.election.leading import while_leading
 from openmeter_collector.engine.input_loop import PullInput
 from openmeter_collector.engine.retry import BackOff
 from openmeter_collector.engine.status import Connection
@@ -19,11 +20,20 @@ _RECONNECT = BackOff(initial=0.5, longest=30.0)
 
 
 async def keep_input_running(env: Env, intake: Intake, connection: Connection) -> None:
-    """Open the input and run it, again and again, until it ends by itself or is cancelled.
+    """Open the input and run it, again and again, until it ends by itself or is cancelled; only while
+    this replica leads, if it is an input of that kind.
 
     Raises:
         ConfigError: it cannot be opened as it is configured.
     """
+    if env.leadership is None:
+        await _keep_running(env, intake, connection)
+        return
+    connection.connected, connection.error = True, ""  # standing by is all that is wanted of it
+    await while_leading(env.leadership, lambda: _keep_running(env, intake, connection))
+
+
+async def _keep_running(env: Env, intake: Intake, connection: Connection) -> None:
     attempt = 0
     while True:
         try:

@@ -41,6 +41,8 @@ class Service:
     root_path: str = "/benthos"
     exporter: MetricsExporter | None = None
     """What the config says about metrics; without it they are shown as they are kept."""
+    leadership: Callable[[], Mapping[str, Any]] | None = None
+    """What `/ready` says of leader election."""
     _mounted: list[_Mounted] = field(default_factory=list)
 
     async def __call__(self, scope: Scope, receive: AsgiReceive, send: AsgiSend) -> None:
@@ -94,6 +96,8 @@ class Service:
             statuses += [_connection(name, one) for one in (pipeline.input, pipeline.output)]
         ready = bool(self.pipelines) and not problems
         body: dict[str, Any] = {"statuses": statuses}
+        if self.leadership is not None:
+            body["leader_election"] = self.leadership()
         if problems:
             body["problems"] = problems
         return _json(200 if ready else 503, body)
