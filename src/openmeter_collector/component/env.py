@@ -5,7 +5,7 @@ so that tests bend time and cut wires in milliseconds, and nothing is global.
 from __future__ import annotations
 
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, MutableMapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -111,21 +111,6 @@ class HttpResponse:
     body: bytes
 
 
-class HttpStream(Protocol):
-    """An answer that is read while it comes."""
-
-    status: int
-    headers: Mapping[str, str]
-    """Names in lower case; the first value of each."""
-
-    def lines(self) -> AsyncIterator[bytes]:
-        """The body, line by line, without line ends.
-
-        Raises:
-            Retryable: it broke off, nothing came for too long, or a line is too long.
-        """
-
-
 class HttpClient(Protocol):
     """Connections to other servers, kept alive and bounded."""
 
@@ -146,25 +131,6 @@ class HttpClient(Protocol):
 
         Raises:
             Retryable: no answer: refused, reset, timed out, TLS failure; the text says which.
-        """
-
-    def stream(
-        self,
-        method: str,
-        url: str,
-        *,
-        headers: Mapping[str, str] | None = None,
-        timeout: float = 30.0,
-        idle: float = 60.0,
-    ) -> AbstractAsyncContextManager[HttpStream]:
-        """Send one request and read the answer while it comes. Leaving the block ends it.
-
-        Args:
-            timeout: seconds until the answer begins.
-            idle: seconds that may pass with nothing coming.
-
-        Raises:
-            Retryable: no answer, as above.
         """
 
 

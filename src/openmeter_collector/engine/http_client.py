@@ -89,20 +89,24 @@ class AiohttpClient:
         follow_redirects: bool = False,
     ) -> HttpResponse:
         session = self._session or await self._open()
-        with _told_plainly(method, url, timeout):
-            async with (
-                asyncio.timeout(timeout),
-                session.request(
-                    method,
-                    url,
-                    headers=headers,
-                    data=body,
-                    allow_redirects=follow_redirects,
-                ) as response,
-            ):
-                content = await _read(response.content, self._most)
-                return HttpResponse(response.status, _lower(response.headers), content)
-        raise AssertionError
+        with _told(method, url):
+            try:
+                async with (
+                    asyncio.timeout(timeout),
+                    session.request(
+                        method,
+                        url,
+                        headers=headers,
+                        data=body,
+                        allow_redirects=follow_redirects,
+                    ) as response,
+                ):
+                    content = await _read(response.content, self._most)
+                    return HttpResponse(response.status, _first_values(response), content)
+            except TimeoutError as error:
+                raise Retryable(
+                    f"{method} {url}: no complete answer within {timeout:g} s"
+                ) from error
 
     @asynccontextmanager
     async def stream(
@@ -111,63 +115,59 @@ class AiohttpClient:
         url: str,
         *,
         headers: Mapping[str, str] | None = None,
-        timeout: float = 30.0,
-        idle: float = 60.0,
+        body: bytes | None = None,
+        idle_timeout: float | None = None,
+        follow_redirects: bool = False,
     ) -> AsyncIterator[HttpStream]:
         session = self._session or await self._open()
-        with _told_plainly(method, url, timeout):
-            async with asyncio.timeout(timeout):
-                response = await session.request(
-                    method, url, headers=headers, allow_redirects=False
-                )
+        with _told(method, url):
+            try:
+                async with asyncio.timeout(idle_timeout):
+                    response = await session.request(
+                        method,
+                        url,
+                        headers=headers,
+                        data=body,
+                        allow_redirects=follow_redirects,
+                    )
+            except TimeoutError as error:
+                raise Retryable(f"{method} {url}: no answer within {idle_timeout:g} s") from error
         try:
-            yield AiohttpStream(method, url, response, idle, self._most)
+            chunks = _chunks(response, f"{method} {url}", idle_timeout)
+            yield HttpStream(response.status, _first_values(response), chunks)
         finally:
-            response.close()  # not given back: what is still coming is nobody's
+            response.close()
 
 
-class AiohttpStream:
-    """See `component.env.HttpStream`."""
-
-    def __init__(
-        self, method: str, url: str, response: aiohttp.ClientResponse, idle: float, most: int
-    ) -> None:
-        self.status = response.status
-        self.headers: Mapping[str, str] = _lower(response.headers)
-        self._method, self._url = method, url
-        self._content = response.content
-        self._idle = idle
-        self._most = most
-
-    async def lines(self) -> AsyncIterator[bytes]:
-        rest = bytearray()
+async def _chunks(
+    response: aiohttp.ClientResponse, where: str, idle: float | None
+) -> AsyncIterator[bytes]:
+    with _told(*where.split(" ", 1)):
         while True:
-            with _told_plainly(self._method, self._url, self._idle):
-                async with asyncio.timeout(self._idle):
-                    chunk = await self._content.readany()
+            try:
+                async with asyncio.timeout(idle):
+                    chunk = await response.content.readany()
+            except TimeoutError as error:
+                raise Retryable(f"{where}: nothing came for {idle:g} s") from error
             if not chunk:
-                break
-            rest += chunk
-            if b"\n" in chunk:
-                *lines, last = bytes(rest).split(b"\n")
-                rest = bytearray(last)
-                for line in lines:
-                    yield line
-            if len(rest) > self._most:
-                raise Retryable(f"{self._method} {self._url}: a line is longer than {self._most}")
-        if rest:
-            yield bytes(rest)
+                return
+            yield chunk
+
+
+def _first_values(response: aiohttp.ClientResponse) -> dict[str, str]:
+    first: dict[str, str] = {}
+    for name, value in response.headers.items():
+        first.setdefault(name.lower(), value)
+    return first
 
 
 @contextmanager
-def _told_plainly(method: str, url: str, timeout: float) -> Iterator[None]:
-    """Failures of the network as `Retryable`, in words."""
-    import aiohttp  # noqa: PLC0415 - `_open` has paid for it
+def _told(method: str, url: str) -> Iterator[None]:
+    """Say in our words why there is no answer."""
+    import aiohttp  # noqa: PLC0415 - whoever opened the session has paid for it
 
     try:
         yield
-    except TimeoutError as error:
-        raise Retryable(f"{method} {url}: no complete answer within {timeout:g} s") from error
     except aiohttp.InvalidURL as error:
         raise Retryable(f"{method} {url}: not an address; check `url`") from error
     except aiohttp.ClientConnectorCertificateError as error:
@@ -176,12 +176,10 @@ def _told_plainly(method: str, url: str, timeout: float) -> Iterator[None]:
         raise Retryable(f"{method} {url}: the name of the host is not known") from error
     except aiohttp.ClientError as error:
         raise Retryable(f"{method} {url}: {_reason(error)}") from error
+    except TimeoutError:
+        raise
     except OSError as error:
         raise Retryable(f"{method} {url}: {error}") from error
-
-
-def _lower(headers: Mapping[str, str]) -> dict[str, str]:
-    return {name.lower(): value for name, value in headers.items()}
 
 
 async def _read(stream: aiohttp.StreamReader, most: int) -> bytes:

@@ -23,6 +23,7 @@ PAGE: Final = 500
 _TIMEOUT: Final = 30.0
 _WATCH_SECONDS: Final = 300
 _MOST_SAID: Final = 300
+_MOST_LINE: Final = 16 << 20
 
 
 class Gone(Retryable):
@@ -173,12 +174,12 @@ class KubernetesClient:
         url = f"{self._access.server}{path}?{urllib.parse.urlencode(asked)}"
         headers = await self._headers()
         async with self._http.stream(
-            "GET", url, headers=headers, timeout=_TIMEOUT, idle=_WATCH_SECONDS + 30.0
+            "GET", url, headers=headers, idle_timeout=_WATCH_SECONDS + 30.0
         ) as stream:
             if stream.status != 200:
-                body = b"".join([line async for line in stream.lines()])
+                body = b"".join([line async for line in _lines(stream.chunks)])
                 self._raise("GET", path, HttpResponse(stream.status, stream.headers, body))
-            async for line in stream.lines():
+            async for line in _lines(stream.chunks):
                 if not line.strip():
                     continue
                 try:
@@ -240,6 +241,21 @@ class _Expired(Gone):
     def __init__(self, text: str, token: str) -> None:
         self.token = token
         super().__init__(text)
+
+
+async def _lines(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    rest = bytearray()
+    async for chunk in chunks:
+        rest += chunk
+        if b"\n" in chunk:
+            *lines, last = bytes(rest).split(b"\n")
+            rest = bytearray(last)
+            for line in lines:
+                yield line
+        if len(rest) > _MOST_LINE:
+            raise Retryable(f"an event of a watch is longer than {_MOST_LINE} bytes")
+    if rest:
+        yield bytes(rest)
 
 
 def _object(response: HttpResponse) -> dict[str, Any]:

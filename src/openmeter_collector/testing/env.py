@@ -9,7 +9,14 @@ from __future__ import annotations
 import asyncio
 import random
 import ssl
-from collections.abc import AsyncIterator, Callable, Mapping, MutableMapping, Sequence
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Callable,
+    Mapping,
+    MutableMapping,
+    Sequence,
+)
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -94,24 +101,27 @@ class ScriptedHttp:
         url: str,
         *,
         headers: Mapping[str, str] | None = None,
-        timeout: float = 30.0,
-        idle: float = 60.0,
+        body: bytes | None = None,
+        idle_timeout: float | None = None,
+        follow_redirects: bool = False,
     ) -> AsyncIterator[HttpStream]:
-        """See `component.env.HttpClient`. The script's body, at once."""
-        del idle
-        answer = await self.request(method, url, headers=headers, timeout=timeout)
-        yield _Streamed(answer.status, answer.headers, answer.body)
+        """See `component.env.HttpClient`. The body comes byte by byte."""
+        whole = await self.request(
+            method,
+            url,
+            headers=headers,
+            body=body,
+            timeout=idle_timeout or 3600.0,
+            follow_redirects=follow_redirects,
+        )
+        chunks = _bytewise(whole.body)
+        yield HttpStream(whole.status, whole.headers, chunks)
+        await chunks.aclose()
 
 
-@dataclass
-class _Streamed:
-    status: int
-    headers: Mapping[str, str]
-    body: bytes
-
-    async def lines(self) -> AsyncIterator[bytes]:
-        for line in self.body.splitlines():
-            yield line
+async def _bytewise(body: bytes) -> AsyncGenerator[bytes, None]:
+    for one in body:
+        yield bytes((one,))
 
 
 @dataclass
