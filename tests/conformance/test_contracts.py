@@ -21,6 +21,7 @@ CONFIGS = {
     ("buffer", "memory"): "{}",
     ("buffer", "none"): "{}",
     ("input", "cloudevents"): "{address: '127.0.0.1:0'}",
+    ("input", "http_client"): "{url: 'http://peer.test'}",
     ("input", "http_server"): "{path: /post}",
     ("output", "openmeter"): "{url: 'http://openmeter.test'}",
     ("output", "http_client"): "{url: 'http://peer.test'}",
@@ -39,6 +40,7 @@ CONFIGS = {
     ("processor", "switch"): "[]",
     ("processor", "sync_response"): "{}",
     ("processor", "metric"): "{type: counter, name: seen}",
+    ("output", "dynamic"): "{outputs: {a: {drop: {}}}}",
     ("output", "drop_on"): "{error: true, output: {drop: {}}}",
     ("output", "fallback"): "[{drop: {}}, {drop: {}}]",
     ("output", "broker"): "{outputs: [{drop: {}}]}",
@@ -51,7 +53,10 @@ CONFIGS = {
     ("input", "prometheus"): "{url: 'http://x.test', queries: [{query: {name: a, promql: b}}]}",
     ("input", "inproc"): "somewhere",
     ("input", "csv"): "{paths: [FOLDER/config.yaml]}",
+    ("input", "dynamic"): "{}",
     ("input", "file"): "{paths: [FOLDER/config.yaml]}",
+    ("input", "otel_log"): "{address: '127.0.0.1:0'}",
+    ("input", "otlp"): "{grpc_address: '127.0.0.1:0', http_address: '127.0.0.1:0'}",
     ("processor", "bounds_check"): "{max_parts: 100}",
     ("processor", "branch"): "{processors: []}",
     ("processor", "compress"): "{algorithm: gzip}",
@@ -90,6 +95,7 @@ CAN = {
     ("output", "reject"): Capabilities(drops=True),
 }
 NOT_OPENED = {
+    ("buffer", "system_window"): "it gives out by the clock, and acknowledges what was delivered",
     ("processor", "cache"): "it needs a cache resource",
     ("processor", "cached"): "it needs a cache resource",
     ("processor", "rate_limit"): "it needs a rate limit resource",
@@ -105,6 +111,8 @@ NOT_OPENED = {
     ("processor", "dedupe"): "it needs a cache resource",
     ("output", "cache"): "it needs a cache resource",
     ("output", "inproc"): "a write waits for an input of the same name",
+    ("output", "otel_log"): "it needs a server; tests/unit/components/outputs/test_otlp.py has one",
+    ("output", "otlp"): "it needs a server; tests/unit/components/outputs/test_otlp.py has one",
     ("output", "resource"): "it needs a resource in the config",
     ("output", "stdout"): "it writes to the standard output of the tests",
 }

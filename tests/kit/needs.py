@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import platform
 import shutil
 import subprocess
 import sys
@@ -21,6 +22,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 CACHE = ROOT / ".cache" / "tests"
 _JS = ROOT / "tests" / "e2e" / "js"
+_OTELCOL = ROOT / "tests" / "e2e" / "otelcol" / "requirements.txt"
 _POLICY = Path("/usr/sbin/policy-rc.d")
 
 
@@ -60,15 +62,29 @@ def javascript_sdk() -> Path | None:
     return found if found.is_dir() else None
 
 
-def _get_node() -> str | None:
-    def install(part: Path) -> str | None:
-        return _run(
-            str(ROOT / ".tools" / "bin" / "uv"), "pip", "install", "--quiet", "--require-hashes",
-            "--no-deps", "--python", sys.executable, "--target", str(part),
-            "-r", str(_JS / "requirements.txt"),
-        )  # fmt: skip
+def otel_collector() -> Path | None:
+    """The OpenTelemetry collector's program."""
+    found = _otelcol_folder() / "otel_collector" / "bin" / "otelcol-contrib_linux_amd64"
+    return found if found.exists() and platform.machine() == "x86_64" else None
 
-    return _fill(_node_folder(), install)
+
+def _get_otel_collector() -> str | None:
+    return _fill(_otelcol_folder(), lambda part: _install_from(_OTELCOL, part))
+
+
+def _otelcol_folder() -> Path:
+    return CACHE / f"otelcol-{_digest(_OTELCOL)}"
+
+
+def _install_from(requirements: Path, part: Path) -> str | None:
+    return _run(
+        str(ROOT / ".tools" / "bin" / "uv"), "pip", "install", "--quiet", "--require-hashes",
+        "--no-deps", "--python", sys.executable, "--target", str(part), "-r", str(requirements),
+    )  # fmt: skip
+
+
+def _get_node() -> str | None:
+    return _fill(_node_folder(), lambda part: _install_from(_JS / "requirements.txt", part))
 
 
 def _get_javascript_sdk() -> str | None:
@@ -135,6 +151,12 @@ NEEDS = (
         "tests/e2e/test_sdk_javascript.py",
         javascript_sdk,
         _get_javascript_sdk,
+    ),
+    Need(
+        "OpenTelemetry collector",
+        "tests/e2e/test_otel_collector.py",
+        otel_collector,
+        _get_otel_collector,
     ),
 )
 

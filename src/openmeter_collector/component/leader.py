@@ -20,6 +20,15 @@ class Leadership(Protocol):
     def term(self) -> int:
         """Number of the present leadership, or of the last one; each is higher than all before it."""
 
+    @property
+    def fence(self) -> int:
+        """What positions are written with: the term, or more if terms once were higher."""
+
+    def outrank(self, term: int) -> None:
+        """A leader of that term has written something, and we lead now: the count began anew in between
+        (somebody deleted the lease). From now on `fence` is higher.
+        """
+
     async def wait(self) -> int:
         """Return when this replica leads, with the term."""
 

@@ -17,7 +17,7 @@ from openmeter_collector.component.env import AsgiApp, Chain, HttpClient, Listen
 from openmeter_collector.component.inproc import Handover, Handovers
 from openmeter_collector.component.input import Input, Intake
 from openmeter_collector.component.leader import Leadership
-from openmeter_collector.component.node import Node
+from openmeter_collector.component.node import Node, Shown
 from openmeter_collector.component.output import Output
 from openmeter_collector.component.rate_limit import RateLimit
 from openmeter_collector.component.scanner import Scanner
@@ -31,6 +31,8 @@ from openmeter_collector.engine.child_output import ChildOutput, policy_from
 from openmeter_collector.engine.http_client import open_http_client
 from openmeter_collector.engine.lives import ChildLife
 from openmeter_collector.engine.state import ComponentState, PipelineState
+from openmeter_collector.engine.strict import Sieve
+from openmeter_collector.errors import ConfigError
 from openmeter_collector.spec.fields import BatchPolicy
 from openmeter_collector.telemetry.counters import Metrics, MetricStore
 from openmeter_collector.telemetry.logs import Log
@@ -52,6 +54,8 @@ class Surroundings:
     """Labels on every metric of this pipeline; `stream` in streams mode."""
     handovers: Handovers = field(default_factory=Handovers)
     """Where `inproc` meets; give pipelines that are to reach each other the same one."""
+    strict: bool = False
+    """Failed messages go no further; see `engine.strict`."""
     now: Callable[[], float] = time.time
     monotonic: Callable[[], float] = time.monotonic
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
@@ -101,6 +105,11 @@ class ComponentEnv:
         return self._metrics
 
     @property
+    def strict(self) -> bool:
+        """Failed messages go no further."""
+        return self._surroundings.strict
+
+    @property
     def data_dir(self) -> Path:
         return self._surroundings.data_dir
 
@@ -118,7 +127,7 @@ class ComponentEnv:
             around.state,
             f"{stream}/{self._node.display()}",
             self._log,
-            lambda: around.leadership.term if around.leadership else 0,
+            lambda: around.leadership.fence if around.leadership else 0,
         )
 
     def now(self) -> float:
@@ -169,6 +178,16 @@ class ComponentEnv:
     def processor_resource(self, label: str) -> Chain:
         return self._resources.processors[label]
 
+    def decode(self, kind: str, text: str, path: str) -> Node:
+        if self._node.decodes is None:
+            raise ConfigError(f"{path}: no configs are read here at run time")
+        return self._node.decodes(kind, text, path)
+
+    def shown(self, node: Node) -> Shown:
+        if self._node.decodes is None:
+            return Shown(f"{node.name}: {{}}\n", {node.name: {}})
+        return self._node.decodes.shown(node)
+
     def handover(self, name: str) -> Handover:
         return self._surroundings.handovers.named(name)
 
@@ -202,7 +221,7 @@ class ComponentEnv:
         async with (
             env.processors(node.processors) as chain,
             _life(env) as life,
-            ChildOutput.running(env, chain, life) as child,
+            ChildOutput.running(env, chain, Sieve(life) if self.strict else life) as child,
         ):
             yield child
 
@@ -225,7 +244,7 @@ class ComponentEnv:
                 steps.append(
                     Step(await stack.enter_async_context(node.config.open(env)), env.metrics)
                 )
-            yield ProcessorChain(steps)
+            yield ProcessorChain(steps, strict=self.strict)
 
 
 def runs_on_leader(node: Node) -> bool:
@@ -253,20 +272,36 @@ async def open_resources(
         ConfigError: one cannot be opened as it is configured.
     """
     made = Resources()
-
-    def env(node: Node) -> ComponentEnv:
-        return ComponentEnv(surroundings, made, node)
-
-    enter = stack.enter_async_context
-    for node in config.rate_limit_resources:
-        made.rate_limits[node.label] = await enter(node.config.open(env(node)))
-    for node in config.cache_resources:
-        cache_env = env(node)
-        opened = await enter(node.config.open(cache_env))
-        made.caches[node.label] = CountedCache(opened, cache_env.metrics)
     made.inputs = {node.label: node for node in config.input_resources}
-    for node in config.processor_resources:
-        made.processors[node.label] = await enter(env(node).processors([node]))
-    for node in config.output_resources:
-        made.outputs[node.label] = await enter(env(node).output(node))
+    for node in (
+        *config.rate_limit_resources,
+        *config.cache_resources,
+        *config.processor_resources,
+        *config.output_resources,
+    ):
+        await open_resource(node, made, surroundings, stack)
     return made
+
+
+async def open_resource(
+    node: Node, into: Resources, surroundings: Surroundings, stack: AsyncExitStack
+) -> None:
+    """Open one resource, to be closed with `stack`, in the place of one of the same label.
+
+    Raises:
+        ConfigError: it cannot be opened as it is configured.
+    """
+    env = ComponentEnv(surroundings, into, node)
+    enter = stack.enter_async_context
+    match node.kind:
+        case "rate_limit":
+            into.rate_limits[node.label] = await enter(node.config.open(env))
+        case "cache":
+            opened = await enter(node.config.open(env))
+            into.caches[node.label] = CountedCache(opened, env.metrics)
+        case "processor":
+            into.processors[node.label] = await enter(env.processors([node]))
+        case "output":
+            into.outputs[node.label] = await enter(env.output(node))
+        case "input":
+            into.inputs[node.label] = node

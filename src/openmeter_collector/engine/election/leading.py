@@ -23,6 +23,7 @@ class Leading:
         self._monotonic = monotonic
         self._log = log
         self._term = 0
+        self._above = 0
         self._leads = False
         self._until = 0.0
         self._changed = asyncio.Event()
@@ -35,6 +36,15 @@ class Leading:
     @property
     def term(self) -> int:
         return self._term
+
+    @property
+    def fence(self) -> int:
+        return self._term + self._above
+
+    def outrank(self, term: int) -> None:
+        if self.leading and term > self.fence:
+            self._log.warning("terms were higher once; was the lease deleted?", term=term)
+            self._above = term + 1 - self._term
 
     async def wait(self) -> int:
         while not self.leading:

@@ -88,10 +88,15 @@ class PostgresBackend:
         connection = await self._psycopg.AsyncConnection.connect(
             self._dsn, autocommit=True, connect_timeout=5
         )
-        await connection.execute(
-            f"CREATE TABLE IF NOT EXISTS {self._table} "
-            "(key text PRIMARY KEY, term bigint NOT NULL, value bytea)"
-        )
+        try:
+            # Two replicas that make it at the same moment: one of them is told that it exists.
+            await connection.execute(
+                f"CREATE TABLE IF NOT EXISTS {self._table} "
+                "(key text PRIMARY KEY, term bigint NOT NULL, value bytea)"
+            )
+        except BaseException:
+            await connection.close()
+            raise
         return connection
 
     async def _drop(self) -> None:

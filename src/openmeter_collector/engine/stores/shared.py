@@ -51,8 +51,10 @@ class SharedStore:
         self._leadership = leadership
 
     async def load(self, key: str) -> bytes | None:
-        term = self._leadership.term if self._leadership else 0
         kept = await self._backend.read(key)
+        if self._leadership is not None and kept is not None:
+            self._leadership.outrank(kept.term)
+        term = self._leadership.fence if self._leadership else 0
         if term and (kept is None or kept.term != term):
             # What another has written in between is read below, after the seal.
             await self._backend.write({key: Kept(term, None)})
