@@ -16,6 +16,7 @@ from openmeter_collector.component.env import (
     Env,
     HttpClient,
     HttpResponse,
+    HttpStream,
     Listener,
     ListenOptions,
     Respond,
@@ -25,7 +26,7 @@ from openmeter_collector.component.env import (
 from openmeter_collector.component.inproc import Handover
 from openmeter_collector.component.input import Input, Intake, Puller
 from openmeter_collector.component.metrics import MetricsExporter, Page
-from openmeter_collector.component.node import Node
+from openmeter_collector.component.node import Node, Shown
 from openmeter_collector.component.output import Output
 from openmeter_collector.component.processor import AsyncProcessor, Processor
 from openmeter_collector.component.rate_limit import RateLimit
@@ -162,6 +163,7 @@ __all__ = [
     "HttpClient",
     "HttpRequest",
     "HttpResponse",
+    "HttpStream",
     "Input",
     "InputNode",
     "InputRef",
@@ -211,6 +213,7 @@ __all__ = [
     "Scope",
     "Settle",
     "ShortWay",
+    "Shown",
     "Source",
     "Stage",
     "State",

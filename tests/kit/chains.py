@@ -11,6 +11,7 @@ from openmeter_collector.cli.registry import standard_registry
 from openmeter_collector.config import load
 from openmeter_collector.engine.chain import through
 from openmeter_collector.engine.environment import ComponentEnv, Surroundings, open_resources
+from openmeter_collector.spec.trust import EVERYTHING
 from openmeter_collector.telemetry.counters import MetricStore
 from openmeter_collector.telemetry.logs import Log, LogOptions
 
@@ -91,7 +92,10 @@ async def processors(text: str, resources: str = "") -> AsyncIterator[Opened]:
     """Open the processors of a YAML list."""
     indented = "".join(f"    {line}\n" for line in text.strip("\n").splitlines())
     config = load(
-        CONFIG.format(processors=indented, resources=resources), standard_registry(), env={}
+        CONFIG.format(processors=indented, resources=resources),
+        standard_registry(),
+        env={},
+        trust=EVERYTHING,
     )
     opened = Opened()
     surroundings = Surroundings(

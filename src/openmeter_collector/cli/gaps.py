@@ -13,7 +13,6 @@ import click
 import orjson
 
 from openmeter_collector.cli.options import given
-from openmeter_collector.cli.registry import standard_registry
 from openmeter_collector.cli.run import which
 from openmeter_collector.component.env import HttpClient, HttpResponse
 from openmeter_collector.component.node import Node
@@ -93,8 +92,8 @@ async def _find(
     if url is not None:
         return await _live(asked, url.rstrip("/"))
     config = (
-        given(None, (), (), (), chilled=True)
-        .read(which(None, config_file), standard_registry())
+        given(None, (), (), (), (), chilled=True, watch=False)
+        .read(which(None, config_file))
         .or_raise()
     )
     if config.http.enabled:

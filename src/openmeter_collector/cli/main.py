@@ -26,6 +26,8 @@ COMMANDS: Final = {
     "run": "openmeter_collector.cli.run:run",
     "sandbox": "openmeter_collector.cli.sandbox:sandbox",
     "seed": "openmeter_collector.cli.seed:seed",
+    "template": "openmeter_collector.cli.template:template",
+    "test": "openmeter_collector.cli.test:test",
     "streams": "openmeter_collector.cli.streams:streams",
 }
 

@@ -182,6 +182,20 @@ class _Reader:
         return replace(made, **changed)
 
 
+def plain_values(text: str, env: Mapping[str, str] | None = None) -> Any:
+    """What a text says, as plain Python values; variables are filled in if `env` is given.
+
+    Raises:
+        InvalidConfig: it is not YAML, or a variable is not set.
+    """
+    report = Report()
+    source = SourceText("", text, text) if env is None else source_text.interpolate(text, env)
+    root = parse(source, report)
+    if root is None or report.problems:
+        raise InvalidConfig(report.problems)
+    return root.value()
+
+
 def parse(text: SourceText, report: Report) -> tree.Mapping | None:
     """The document as a tree; faults go to `report`."""
     _check_variables(text, report)

@@ -88,18 +88,24 @@ class Step:
 class ProcessorChain:
     """See `component.env.Chain`."""
 
-    def __init__(self, steps: Sequence[Step]) -> None:
+    def __init__(self, steps: Sequence[Step], *, strict: bool = False) -> None:
+        """`strict`: a message that failed skips what follows, in a batch of failed ones."""
         self._steps = list(steps)
+        self.strict = strict
         self.empty = not self._steps
         self.sync = not any(step.asynchronous for step in self._steps)
 
     def run_sync(self, batch: Batch) -> list[Batch]:
+        if self.strict:
+            return self._run_sync_strictly(batch)
         batches = [batch]
         for step in self._steps:
             batches = [result for one in batches for result in step.run(one) if result]
         return batches
 
     async def run(self, batch: Batch) -> list[Batch]:
+        if self.strict:
+            return await self._run_strictly(batch)
         batches = [batch]
         for step in self._steps:
             results: list[Batch] = []
@@ -107,6 +113,30 @@ class ProcessorChain:
                 results += [result for result in await step.run_async(one) if result]
             batches = results
         return batches
+
+    def _run_sync_strictly(self, batch: Batch) -> list[Batch]:
+        batches, failed = _apart([batch])
+        for step in self._steps:
+            batches, more = _apart([result for one in batches for result in step.run(one)])
+            failed += more
+        return [*batches, *failed]
+
+    async def _run_strictly(self, batch: Batch) -> list[Batch]:
+        batches, failed = _apart([batch])
+        for step in self._steps:
+            results: list[Batch] = []
+            for one in batches:
+                results += await step.run_async(one)
+            batches, more = _apart(results)
+            failed += more
+        return [*batches, *failed]
+
+
+def _apart(batches: Sequence[Batch]) -> tuple[list[Batch], list[Batch]]:
+    """Batches of sound messages, and batches of failed ones; no empty ones."""
+    sound = [[one for one in batch if one.error is None] for batch in batches]
+    failed = [[one for one in batch if one.error is not None] for batch in batches]
+    return [batch for batch in sound if batch], [batch for batch in failed if batch]
 
 
 async def through(

@@ -11,6 +11,7 @@ from openmeter_collector.component.input import Intake, Puller
 from openmeter_collector.engine.chain import through
 from openmeter_collector.engine.retry import BackOff
 from openmeter_collector.engine.state import PipelineState
+from openmeter_collector.engine.strict import only_sound
 from openmeter_collector.errors import BatchFailed, EndOfInput, Overloaded
 from openmeter_collector.message import Batch, Delivery, Message, by_index
 from openmeter_collector.message.settlement import Stage, merge
@@ -55,7 +56,8 @@ class BufferIntake:
     async def put(self, delivery: Delivery) -> None:
         self._received.add(len(delivery.batch))
         if not self._chain.empty:
-            delivery = as_one(delivery, await through(self._chain, delivery, self.dropped))
+            made = await through(self._chain, delivery, self.dropped)
+            delivery = as_one(delivery, only_sound(made) if self._chain.strict else made)
         while True:
             await self._buffer.wait_for_room()
             try:
@@ -82,6 +84,8 @@ class BufferIntake:
 
     def _write(self, delivery: Delivery, stage: Stage, results: list[Batch]) -> None:
         made = stage.deliveries(results)
+        if self._chain.strict:
+            made = only_sound(made)
         if made or delivery.checkpoints:
             try:
                 self._keep(as_one(delivery, made))

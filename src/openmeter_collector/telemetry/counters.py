@@ -198,6 +198,15 @@ class MetricStore:
         """A timer as this store keeps them."""
         return Timer(self.timer_bounds)
 
+    def forget(self, **labels: str) -> None:
+        """Show no metric any more that carries these labels; handles to them still work."""
+        gone = set(labels.items())
+        for family in self._families.values():
+            for key in [key for key in family.children if gone <= set(key)]:
+                del family.children[key]
+        for known in [known for known in self._rewritten if gone <= set(known[1])]:
+            del self._rewritten[known]
+
     def total(self, name: str) -> float:
         """The sum of all children of a counter or gauge; 0 when there is none."""
         family = self._families.get(name)

@@ -37,13 +37,15 @@ def printed(monkeypatch):
 @pytest.mark.parametrize(
     ("codec", "written"),
     [
-        ("lines", b"a\nb\n\n"),
+        ("lines", b"a\nb\n"),  # the second one ends so already
         ("append", b"ab\n"),
         ("all-bytes", b"ab\n"),
         ("delim:, ", b"a, b\n, "),
     ],
 )
-async def test_stdout_puts_the_codecs_text_after_each_message(printed, codec, written):
+async def test_stdout_puts_the_codecs_text_after_each_message_that_does_not_end_so(
+    printed, codec, written
+):
     async with Stdout(codec=codec).open(None) as output:
         await output.write(BATCH)
     assert printed.getvalue() == written
