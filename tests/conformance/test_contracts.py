@@ -74,6 +74,7 @@ CONFIGS = {
     ("processor", "command"): "{name: cat}",
     ("processor", "grok"): "{expressions: ['%{WORD:word}']}",
     ("processor", "http"): "{url: 'http://peer.test'}",
+    ("processor", "processors"): "[]",
     ("processor", "parse_log"): "{format: syslog_rfc5424}",
     ("processor", "jmespath"): "{query: '@'}",
     ("processor", "jq"): "{query: .}",

@@ -83,6 +83,7 @@ INDEX: Final = {
         "noop": "openmeter_collector.components.processors.noop:Noop",
         "parallel": "openmeter_collector.components.processors.parallel:Parallel",
         "parse_log": "openmeter_collector.components.processors.parse_log:ParseLog",
+        "processors": "openmeter_collector.components.processors.processors:Processors",
         "rate_limit": "openmeter_collector.components.processors.rate_limit:RateLimitProcessor",
         "resource": "openmeter_collector.components.processors.resource:Resource",
         "retry": "openmeter_collector.components.processors.retry:Retry",
@@ -119,6 +120,7 @@ INDEX: Final = {
         "logger": "openmeter_collector.components.metrics.logger:LoggerMetrics",
         "none": "openmeter_collector.components.metrics.none:NoMetrics",
         "prometheus": "openmeter_collector.components.metrics.prometheus:Prometheus",
+        "statsd": "openmeter_collector.components.metrics.statsd:Statsd",
     },
     "tracer": {
         "none": "openmeter_collector.components.tracers.none:NoTracer",

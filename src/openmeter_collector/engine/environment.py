@@ -28,6 +28,7 @@ from openmeter_collector.engine.chain import ProcessorChain, Step
 from openmeter_collector.engine.child_input import ChildInput, batched
 from openmeter_collector.engine.child_output import ChildOutput, policy_from
 from openmeter_collector.engine.http_client import open_http_client
+from openmeter_collector.engine.limits import CountedLimit
 from openmeter_collector.engine.lives import ChildLife
 from openmeter_collector.engine.state import ComponentState, PipelineState
 from openmeter_collector.engine.strict import Sieve
@@ -230,10 +231,13 @@ class ComponentEnv:
             steps = []
             for node in nodes:
                 env = self.at(node)
-                steps.append(
-                    Step(await stack.enter_async_context(node.config.open(env)), env.metrics)
-                )
+                opened = await stack.enter_async_context(node.config.open(env))
+                steps.append(Step(opened, env.metrics, _rule_name(node)))
             yield ProcessorChain(steps, strict=self.strict)
+
+
+def _rule_name(node: Node) -> str:
+    return f"{node.display()} ({node.name})"
 
 
 @asynccontextmanager
@@ -281,7 +285,8 @@ async def open_resource(
     enter = stack.enter_async_context
     match node.kind:
         case "rate_limit":
-            into.rate_limits[node.label] = await enter(node.config.open(env))
+            limit = await enter(node.config.open(env))
+            into.rate_limits[node.label] = CountedLimit(limit, env.metrics)
         case "cache":
             opened = await enter(node.config.open(env))
             into.caches[node.label] = CountedCache(opened, env.metrics)
