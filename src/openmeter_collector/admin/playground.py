@@ -60,13 +60,15 @@ def attempt(
         program = bloblang.compile(mapping, registry=registry)
     except bloblang.MappingError as error:
         first = error.diagnostics[0]
-        return _wrong("parse", first.text, first.line, first.column, error.rendered())
+        excerpt = error.rendered().partition("\n")[2]
+        return _wrong("parse", first.text, first.line, first.column, excerpt)
     message = SimpleDocument(document.encode("utf-8", "surrogatepass"))
     try:
         body, metadata = program.run([message], 0)
         result, note = _shown(body, document)
     except bloblang.MappingFailed as failed:
-        return _wrong("run", str(failed), failed.line, failed.column, failed.rendered())
+        excerpt = failed.rendered().partition("\n")[2]
+        return _wrong("run", str(failed), failed.line, failed.column, excerpt)
     except value_json.EncodeError as error:
         return _wrong("run", f"the result has no JSON form: {error}", 1, 1, "")
     shown = None if metadata is None else {key: _plain(value) for key, value in metadata.items()}

@@ -21,6 +21,7 @@ COMMANDS: Final = {
     "docs": "openmeter_collector.cli.docs:docs",
     "echo": "openmeter_collector.cli.echo:echo",
     "gaps": "openmeter_collector.cli.gaps:gaps",
+    "init": "openmeter_collector.cli.init:init",
     "lint": "openmeter_collector.cli.lint:lint",
     "list": "openmeter_collector.cli.list:list_",
     "run": "openmeter_collector.cli.run:run",
