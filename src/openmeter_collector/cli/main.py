@@ -22,6 +22,7 @@ COMMANDS: Final = {
     "echo": "openmeter_collector.cli.echo:echo",
     "gaps": "openmeter_collector.cli.gaps:gaps",
     "init": "openmeter_collector.cli.init:init",
+    "ledger": "openmeter_collector.cli.ledger:ledger",
     "lint": "openmeter_collector.cli.lint:lint",
     "list": "openmeter_collector.cli.list:list_",
     "run": "openmeter_collector.cli.run:run",

@@ -5,7 +5,7 @@ so that tests bend time and cut wires in milliseconds, and nothing is global.
 from __future__ import annotations
 
 import ssl
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, MutableMapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +15,7 @@ from openmeter_collector.component.buffer import Buffer
 from openmeter_collector.component.cache import Cache
 from openmeter_collector.component.inproc import Handover
 from openmeter_collector.component.input import Input, Intake
-from openmeter_collector.component.node import Node
+from openmeter_collector.component.node import Node, Shown
 from openmeter_collector.component.output import Output
 from openmeter_collector.component.rate_limit import RateLimit
 from openmeter_collector.component.scanner import Scanner
@@ -110,6 +110,20 @@ class HttpResponse:
     body: bytes
 
 
+@dataclass(frozen=True, slots=True)
+class HttpStream:
+    """An answer that is read as it comes.
+
+    Attributes:
+        headers: names in lower case; the first value of each.
+        chunks: the body in pieces; raises `Retryable` when the connection is lost before its end.
+    """
+
+    status: int
+    headers: Mapping[str, str]
+    chunks: AsyncIterator[bytes]
+
+
 class HttpClient(Protocol):
     """Connections to other servers, kept alive and bounded."""
 
@@ -130,6 +144,26 @@ class HttpClient(Protocol):
 
         Raises:
             Retryable: no answer: refused, reset, timed out, TLS failure; the text says which.
+        """
+
+    def stream(
+        self,
+        method: str,
+        url: str,
+        *,
+        headers: Mapping[str, str] | None = None,
+        body: bytes | None = None,
+        idle_timeout: float | None = None,
+        follow_redirects: bool = False,
+    ) -> AbstractAsyncContextManager[HttpStream]:
+        """Send one request; inside the block the answer's body is read as it comes.
+
+        Args:
+            idle_timeout: seconds in which nothing came at all, before the headers or between two
+                pieces; None waits for ever.
+
+        Raises:
+            Retryable: as `request`, on entering.
         """
 
 
@@ -209,6 +243,16 @@ class Env(Protocol):
     def scanner(self, node: Node) -> AbstractAsyncContextManager[Scanner]:
         """Open a scanner."""
 
+    def decode(self, kind: str, text: str, path: str) -> Node:
+        """Read the config of a child that comes while the collector is running (see `Decodes`).
+
+        Raises:
+            ConfigError: with every fault that was found.
+        """
+
+    def shown(self, node: Node) -> Shown:
+        """The config of a child, for people who may look at it over the network."""
+
     # Resources, by label. A label that does not exist was refused when the config was decoded.
 
     def cache(self, label: str) -> Cache:
@@ -227,6 +271,9 @@ class Env(Protocol):
 
     def processor_resource(self, label: str) -> Chain:
         """A processor resource, one for all uses. Ask when processing, as above."""
+
+    def processor_node(self, label: str) -> Node | None:
+        """The config of a processor resource, for those that have to look into it."""
 
     # Between components
 

@@ -16,7 +16,7 @@ from openmeter_collector.component.cache import Cache
 from openmeter_collector.component.env import AsgiApp, Chain, HttpClient, Listener, ListenOptions
 from openmeter_collector.component.inproc import Handover, Handovers
 from openmeter_collector.component.input import Input, Intake
-from openmeter_collector.component.node import Node
+from openmeter_collector.component.node import Node, Shown
 from openmeter_collector.component.output import Output
 from openmeter_collector.component.rate_limit import RateLimit
 from openmeter_collector.component.scanner import Scanner
@@ -32,6 +32,7 @@ from openmeter_collector.engine.limits import CountedLimit
 from openmeter_collector.engine.lives import ChildLife
 from openmeter_collector.engine.state import ComponentState, PipelineState
 from openmeter_collector.engine.strict import Sieve
+from openmeter_collector.errors import ConfigError
 from openmeter_collector.spec.fields import BatchPolicy
 from openmeter_collector.telemetry.counters import Metrics, MetricStore
 from openmeter_collector.telemetry.logs import Log
@@ -73,6 +74,7 @@ class Resources:
         self.rate_limits: dict[str, RateLimit] = {}
         self.inputs: dict[str, Node] = {}
         self.processors: dict[str, Chain] = {}
+        self.processor_nodes: dict[str, Node] = {}
         self.outputs: dict[str, Output] = {}
 
 
@@ -163,6 +165,19 @@ class ComponentEnv:
     def processor_resource(self, label: str) -> Chain:
         return self._resources.processors[label]
 
+    def decode(self, kind: str, text: str, path: str) -> Node:
+        if self._node.decodes is None:
+            raise ConfigError(f"{path}: no configs are read here at run time")
+        return self._node.decodes(kind, text, path)
+
+    def shown(self, node: Node) -> Shown:
+        if self._node.decodes is None:
+            return Shown(f"{node.name}: {{}}\n", {node.name: {}})
+        return self._node.decodes.shown(node)
+
+    def processor_node(self, label: str) -> Node | None:
+        return self._resources.processor_nodes.get(label)
+
     def handover(self, name: str) -> Handover:
         return self._surroundings.handovers.named(name)
 
@@ -216,10 +231,13 @@ class ComponentEnv:
             steps = []
             for node in nodes:
                 env = self.at(node)
-                steps.append(
-                    Step(await stack.enter_async_context(node.config.open(env)), env.metrics)
-                )
+                opened = await stack.enter_async_context(node.config.open(env))
+                steps.append(Step(opened, env.metrics, _rule_name(node)))
             yield ProcessorChain(steps, strict=self.strict)
+
+
+def _rule_name(node: Node) -> str:
+    return f"{node.display()} ({node.name})"
 
 
 @asynccontextmanager
@@ -243,6 +261,8 @@ async def open_resources(
     """
     made = Resources()
     made.inputs = {node.label: node for node in config.input_resources}
+    # All of them before any is opened: a workflow looks at the branches it names when it opens.
+    made.processor_nodes = {node.label: node for node in config.processor_resources}
     for node in (
         *config.rate_limit_resources,
         *config.cache_resources,
@@ -271,6 +291,7 @@ async def open_resource(
             opened = await enter(node.config.open(env))
             into.caches[node.label] = CountedCache(opened, env.metrics)
         case "processor":
+            into.processor_nodes[node.label] = node
             into.processors[node.label] = await enter(env.processors([node]))
         case "output":
             into.outputs[node.label] = await enter(env.output(node))
