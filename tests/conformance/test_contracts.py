@@ -81,6 +81,16 @@ CONFIGS = {
     ("processor", "subprocess"): "{name: cat}",
     ("processor", "workflow"): "{branches: {a: {processors: []}}}",
     ("processor", "while"): "{max_loops: 1, processors: []}",
+    ("input", "sql_select"): "{SQL, table: t, columns: ['*']}",
+    ("input", "sql_raw"): "{SQL, query: SELECT * FROM t}",
+    ("output", "sql_insert"): "{SQL, table: t, columns: [id], args_mapping: 'root = [ this.id ]'}",
+    ("output", "sql_raw"): "{SQL, query: INSERT INTO t VALUES (1)}",
+    ("processor", "sql_select"): "{SQL, table: t, columns: ['*']}",
+    ("processor", "sql_raw"): "{SQL, query: SELECT 1}",
+    (
+        "processor",
+        "sql_insert",
+    ): "{SQL, table: t, columns: [id], args_mapping: 'root = [ this.id ]'}",
     ("scanner", "chunker"): "{size: 3}",
     ("scanner", "csv"): "{}",
     ("scanner", "decompress"): "{algorithm: gzip, into: {lines: {}}}",
@@ -124,6 +134,11 @@ NOT_OPENED = {
     ("output", "resource"): "it needs a resource in the config",
     ("output", "stdout"): "it writes to the standard output of the tests",
 }
+# A database in a file, for the components that need one.
+SQL = (
+    "driver: sqlite, dsn: 'file:FOLDER/sql.db', "
+    "init_statement: 'CREATE TABLE IF NOT EXISTS t (id TEXT)'"
+)
 WAIVERS: dict[tuple[str, str], str] = {}
 REGISTRY = standard_registry()
 
@@ -131,9 +146,10 @@ REGISTRY = standard_registry()
 def node_of(kind, name, folder):
     if kind == "scanner":
         return scanner_node(f"{name}: {CONFIGS[kind, name]}")
-    text = f"{kind}:\n  {name}: {CONFIGS[kind, name]}\n".replace("FOLDER", str(folder))
+    text = f"{kind}:\n  {name}: {CONFIGS[kind, name]}\n"
     if kind == "processor":
         text = f"pipeline:\n  processors:\n    - {name}: {CONFIGS[kind, name]}\n"
+    text = text.replace("SQL,", SQL + ",").replace("FOLDER", str(folder))
     path = folder / "config.yaml"
     path.write_text(text)
     config = load(path, REGISTRY, trust=EVERYTHING)

@@ -40,6 +40,7 @@ class Opened:
         self.slept = []
         self.chain = None
         self.caches = {}
+        self.drops = []
 
     async def sleep(self, seconds):
         self.slept.append(seconds)
@@ -57,10 +58,16 @@ class Opened:
         return await self.chain.run(numbered)
 
     async def deliver(self, *contents) -> tuple[list[Delivery], list]:
-        """Run as the engine does; the verdicts on the whole appear in the second result."""
+        """Run as the engine does before a buffer; the verdicts on the whole appear in the second
+        result, what was dropped in `drops`, with the rule.
+        """
         verdicts = []
         batch = [message(content) for content in contents]
-        return await through(self.chain, Delivery(batch, verdicts.append)), verdicts
+        delivery = Delivery(batch, verdicts.append)
+        return await through(self.chain, delivery, self._dropped), verdicts
+
+    def _dropped(self, lost, rule) -> None:
+        self.drops += [(one.content.decode(), rule) for one in lost]
 
 
 def message(content, **options) -> Message:

@@ -28,6 +28,7 @@ from openmeter_collector.engine.chain import ProcessorChain, Step
 from openmeter_collector.engine.child_input import ChildInput, batched
 from openmeter_collector.engine.child_output import ChildOutput, policy_from
 from openmeter_collector.engine.http_client import open_http_client
+from openmeter_collector.engine.limits import CountedLimit
 from openmeter_collector.engine.lives import ChildLife
 from openmeter_collector.engine.state import ComponentState, PipelineState
 from openmeter_collector.engine.strict import Sieve
@@ -164,9 +165,6 @@ class ComponentEnv:
     def processor_resource(self, label: str) -> Chain:
         return self._resources.processors[label]
 
-    def processor_node(self, label: str) -> Node | None:
-        return self._resources.processor_nodes.get(label)
-
     def decode(self, kind: str, text: str, path: str) -> Node:
         if self._node.decodes is None:
             raise ConfigError(f"{path}: no configs are read here at run time")
@@ -176,6 +174,9 @@ class ComponentEnv:
         if self._node.decodes is None:
             return Shown(f"{node.name}: {{}}\n", {node.name: {}})
         return self._node.decodes.shown(node)
+
+    def processor_node(self, label: str) -> Node | None:
+        return self._resources.processor_nodes.get(label)
 
     def handover(self, name: str) -> Handover:
         return self._surroundings.handovers.named(name)
@@ -230,10 +231,13 @@ class ComponentEnv:
             steps = []
             for node in nodes:
                 env = self.at(node)
-                steps.append(
-                    Step(await stack.enter_async_context(node.config.open(env)), env.metrics)
-                )
+                opened = await stack.enter_async_context(node.config.open(env))
+                steps.append(Step(opened, env.metrics, _rule_name(node)))
             yield ProcessorChain(steps, strict=self.strict)
+
+
+def _rule_name(node: Node) -> str:
+    return f"{node.display()} ({node.name})"
 
 
 @asynccontextmanager
@@ -257,6 +261,7 @@ async def open_resources(
     """
     made = Resources()
     made.inputs = {node.label: node for node in config.input_resources}
+    # All of them before any is opened: a workflow looks at the branches it names when it opens.
     made.processor_nodes = {node.label: node for node in config.processor_resources}
     for node in (
         *config.rate_limit_resources,
@@ -280,7 +285,8 @@ async def open_resource(
     enter = stack.enter_async_context
     match node.kind:
         case "rate_limit":
-            into.rate_limits[node.label] = await enter(node.config.open(env))
+            limit = await enter(node.config.open(env))
+            into.rate_limits[node.label] = CountedLimit(limit, env.metrics)
         case "cache":
             opened = await enter(node.config.open(env))
             into.caches[node.label] = CountedCache(opened, env.metrics)

@@ -56,6 +56,14 @@ from openmeter_collector.components.inputs.http_ingest import (
 )
 from openmeter_collector.values.cloudevent import Fault, Parsed, is_plain, parse_array, parse_single
 
+# What the books call a request whose events were never looked at; it counts as one event.
+_NOT_TAKEN: Final = {
+    400: "unreadable request",
+    401: "no valid token",
+    413: "body too large",
+    415: "unknown encoding",
+}
+_BREAKS_RULES: Final = "an event of the request breaks a rule"
 _SMALL: Final = 64 << 10
 _MOST_READING: Final = 256 << 20
 """Bytes that bodies larger than `_SMALL` may come to while they are on their way."""
@@ -258,6 +266,8 @@ class _Handler:
         try:
             await self._take(scope, receive, send)
         except Refusal as refusal:
+            if refusal.status in _NOT_TAKEN and not isinstance(refusal, _RulesBroken):
+                self._intake.refused([b""], _NOT_TAKEN[refusal.status])
             await self._answer(send, refusal)
         except Exception as error:  # noqa: BLE001 - a defect of ours is no reason to give up
             self._env.log.error("a request could not be handled", error=repr(error))  # noqa: TRY400
@@ -345,8 +355,10 @@ class _Handler:
         query = parse_qs(scope["query_string"].decode("latin-1"))
         wants = self._config.partial or query.get("partial") == ["true"]
         if not wants or not parsed.events:
-            raise Refusal(400, _summary(parsed.faults), extra=_fault_list(parsed.faults))
+            self._intake.refused([*parsed.bad, *parsed.events] or [b""], _BREAKS_RULES)
+            raise _RulesBroken(400, _summary(parsed.faults), extra=_fault_list(parsed.faults))
         await self._store(parsed.events)
+        self._intake.refused(parsed.bad, _BREAKS_RULES)
         bad = {fault.index for fault in parsed.faults}
         self._refused.add(len(bad))
         answer = {"accepted": len(parsed.events), "refused": len(bad)}
@@ -358,6 +370,10 @@ class _Handler:
         wait = await self._limit.access()
         if wait > 0:
             raise Refusal(429, "more requests than the rate limit allows", retry_headers(wait))
+
+
+class _RulesBroken(Refusal):
+    """Events of the request break rules; they are counted by themselves."""
 
 
 def _parse(body: bytes, content_type: bytes) -> Parsed:
