@@ -1,6 +1,12 @@
 """The one door through which components use the collector."""
 
-from openmeter_collector.component.buffer import Buffer, BufferStatus, DeadLetter, Undeliverable
+from openmeter_collector.component.buffer import (
+    Buffer,
+    BufferStatus,
+    DeadLetter,
+    KeepsBooks,
+    Undeliverable,
+)
 from openmeter_collector.component.cache import Cache
 from openmeter_collector.component.env import (
     AsgiApp,
@@ -47,7 +53,9 @@ from openmeter_collector.errors import (
     CollectorError,
     ConfigError,
     Disconnected,
+    Dropped,
     EndOfInput,
+    Final,
     Overloaded,
     Paused,
     ProcessingError,
@@ -112,7 +120,7 @@ from openmeter_collector.spec.http_auth import BasicAuth as HttpBasicAuth
 from openmeter_collector.spec.http_request import Exchange, HttpRequest, Requester, requester
 from openmeter_collector.spec.metadata_filter import MetadataFilter
 from openmeter_collector.spec.redis import RedisClient, RedisRetries, RedisServer, redis_client
-from openmeter_collector.telemetry.counters import MetricStore
+from openmeter_collector.telemetry.counters import Counter, Gauge, MetricStore, Timer
 from openmeter_collector.values.units import ByteSize, Duration
 
 __all__ = [
@@ -140,14 +148,18 @@ __all__ = [
     "ClientTls",
     "CollectorError",
     "ConfigError",
+    "Counter",
     "DeadLetter",
     "Delivery",
     "Disconnected",
+    "Dropped",
     "Duration",
     "EndOfInput",
     "Env",
     "Example",
     "Exchange",
+    "Final",
+    "Gauge",
     "Handover",
     "HttpBasicAuth",
     "HttpClient",
@@ -160,6 +172,7 @@ __all__ = [
     "Intake",
     "Interpolated",
     "Jwt",
+    "KeepsBooks",
     "ListenOptions",
     "Listener",
     "MappingText",
@@ -209,6 +222,7 @@ __all__ = [
     "StateStore",
     "StorageError",
     "Superseded",
+    "Timer",
     "TracerNode",
     "Undeliverable",
     "Unfinished",

@@ -19,6 +19,8 @@ from openmeter_collector.api import (
     Example,
     Input,
     InputNode,
+    Intake,
+    Message,
     Retryable,
     WindowedInput,
     WindowPlan,
@@ -76,9 +78,34 @@ class Schedule:
         async with asyncio.TaskGroup() as tasks:
             source = _Child(self.input, env, grid, tasks)
             try:
-                yield WindowedInput(env, source, plan)
+                yield _Scheduled(source, WindowedInput(env, source, plan))
             finally:
                 source.stop()
+
+
+class _Books:
+    """What children count on the way, in the books of whoever reads the schedule."""
+
+    def __init__(self) -> None:
+        self.intake: Intake | None = None
+
+    def dropped(self, messages: Sequence[Message], rule: str) -> None:
+        if self.intake is not None:
+            self.intake.dropped(messages, rule)
+
+    def refused(self, contents: Sequence[bytes], reason: str) -> None:
+        if self.intake is not None:
+            self.intake.refused(contents, reason)
+
+
+class _Scheduled:
+    def __init__(self, child: _Child, windows: WindowedInput) -> None:
+        self._child = child
+        self._windows = windows
+
+    async def run(self, intake: Intake) -> None:
+        self._child.books.intake = intake
+        await self._windows.run(intake)
 
 
 class _Child:
@@ -90,7 +117,8 @@ class _Child:
         self._grid = grid
         self._tasks = tasks
         self._once = bool(getattr(type(node.config), "reads_once", False))
-        self._gate = _Gate()
+        self.books = _Books()
+        self._gate = _Gate(self.books)
         self._running: asyncio.Task[None] | None = None
 
     def stop(self) -> None:
@@ -117,6 +145,9 @@ class _Child:
         given: asyncio.Queue[Delivery] = asyncio.Queue(maxsize=1)
 
         class Taking:
+            dropped = self.books.dropped
+            refused = self.books.refused
+
             async def put(self, delivery: Delivery) -> None:
                 # Taken over: from here on the window answers for it, which is read anew as a whole
                 # when anything fails. The child can go on to its end.
@@ -175,7 +206,9 @@ class _Child:
 class _Gate:
     """Lets one delivery through each time it is asked, and lets the child read on only then."""
 
-    def __init__(self) -> None:
+    def __init__(self, books: _Books) -> None:
+        self.dropped = books.dropped
+        self.refused = books.refused
         self._wanted: asyncio.Future[Delivery] | None = None
         self._asked = asyncio.Event()
 
