@@ -251,13 +251,13 @@ class ComponentEnv:
             yield ProcessorChain(steps, strict=self.strict)
 
 
+def _rule_name(node: Node) -> str:
+    return f"{node.display()} ({node.name})"
+
+
 def runs_on_leader(node: Node) -> bool:
     """Whether a component says of itself that one replica is enough."""
     return bool(getattr(type(node.config), "leader_only", False))
-
-
-def _rule_name(node: Node) -> str:
-    return f"{node.display()} ({node.name})"
 
 
 @asynccontextmanager

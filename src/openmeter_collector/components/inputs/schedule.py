@@ -78,33 +78,20 @@ class Schedule:
         async with asyncio.TaskGroup() as tasks:
             source = _Child(self.input, env, grid, tasks)
             try:
-                yield _Scheduled(source, WindowedInput(env, source, plan))
+                yield _Scheduled(WindowedInput(env, source, plan), source)
             finally:
                 source.stop()
 
 
-class _Books:
-    """What children count on the way, in the books of whoever reads the schedule."""
-
-    def __init__(self) -> None:
-        self.intake: Intake | None = None
-
-    def dropped(self, messages: Sequence[Message], rule: str) -> None:
-        if self.intake is not None:
-            self.intake.dropped(messages, rule)
-
-    def refused(self, contents: Sequence[bytes], reason: str) -> None:
-        if self.intake is not None:
-            self.intake.refused(contents, reason)
-
-
 class _Scheduled:
-    def __init__(self, child: _Child, windows: WindowedInput) -> None:
-        self._child = child
+    """The windows of a child; what its rules let go is counted where the events go."""
+
+    def __init__(self, windows: WindowedInput, source: _Child) -> None:
         self._windows = windows
+        self._source = source
 
     async def run(self, intake: Intake) -> None:
-        self._child.books.intake = intake
+        self._source.gate.books = intake
         await self._windows.run(intake)
 
 
@@ -117,8 +104,7 @@ class _Child:
         self._grid = grid
         self._tasks = tasks
         self._once = bool(getattr(type(node.config), "reads_once", False))
-        self.books = _Books()
-        self._gate = _Gate(self.books)
+        self.gate = _Gate()
         self._running: asyncio.Task[None] | None = None
 
     def stop(self) -> None:
@@ -145,8 +131,8 @@ class _Child:
         given: asyncio.Queue[Delivery] = asyncio.Queue(maxsize=1)
 
         class Taking:
-            dropped = self.books.dropped
-            refused = self.books.refused
+            dropped = staticmethod(self.gate.dropped)
+            refused = staticmethod(self.gate.refused)
 
             async def put(self, delivery: Delivery) -> None:
                 # Taken over: from here on the window answers for it, which is read anew as a whole
@@ -182,7 +168,7 @@ class _Child:
 
     async def _read_one(self, seconds: float) -> AsyncIterator[Delivery]:
         """The next batch of a child that goes on for ever; it is not let read ahead."""
-        asked = self._gate.ask()
+        asked = self.gate.ask()
         try:
             async with asyncio.timeout(seconds):
                 # Twice: one that had given its last batch ends when it is let go on.
@@ -200,15 +186,15 @@ class _Child:
 
     async def _run(self) -> None:
         async with self._env.input(self._node) as child:
-            await child.run(self._gate)
+            await child.run(self.gate)
 
 
 class _Gate:
     """Lets one delivery through each time it is asked, and lets the child read on only then."""
 
-    def __init__(self, books: _Books) -> None:
-        self.dropped = books.dropped
-        self.refused = books.refused
+    def __init__(self) -> None:
+        self.books: Intake | None = None
+        """Where what rules let go is counted."""
         self._wanted: asyncio.Future[Delivery] | None = None
         self._asked = asyncio.Event()
 
@@ -230,6 +216,14 @@ class _Gate:
         if self._wanted is None or self._wanted.done():
             raise Retryable("it is not the time to read")
         self._wanted.set_result(delivery)
+
+    def dropped(self, messages: Sequence[Message], rule: str) -> None:
+        if self.books is not None:
+            self.books.dropped(messages, rule)
+
+    def refused(self, contents: Sequence[bytes], reason: str) -> None:
+        if self.books is not None:
+            self.books.refused(contents, reason)
 
     async def _again(self) -> None:
         self._asked.clear()
