@@ -9,7 +9,7 @@ from typing import Final
 import click
 
 from openmeter_collector import __version__
-from openmeter_collector.cli.options import moved_behind
+from openmeter_collector.cli.options import moved_behind, with_plain_flags
 from openmeter_collector.errors import CollectorError, ConfigError
 
 COMMANDS: Final = {
@@ -60,7 +60,8 @@ class _Commands(click.Group):
         # stand before another command.
         if args and args[0].startswith("-") and args[0] not in {"-h", "--help"}:
             args = moved_behind(args, lambda name: self._options(ctx, name))
-        return super().resolve_command(ctx, args)
+        name, command, rest = super().resolve_command(ctx, args)
+        return name, command, rest if command is None else with_plain_flags(rest, command.params)
 
     def _options(self, ctx: click.Context, name: str) -> dict[str, bool] | None:
         command = self.get_command(ctx, name)
