@@ -144,7 +144,7 @@ async def serve(
     if http.debug_endpoints:
         written = render(config, secrets)
         service.config = written, orjson.dumps(plain_values(written))
-    options = ListenOptions(http.address, tls=tls_of(http), websocket=True)
+    options = ListenOptions(http.address, tls=tls_of(http))
     bound = await stack.enter_async_context(listen(guarded(service, http), options))
     log.info("serving probes and metrics", address=bound.address)
 
@@ -157,7 +157,7 @@ def said_differently(before: Config, now: Config) -> list[str]:
         kept: dict[str, Any] = {name: getattr(config, name), "metrics_mapping": mapping}
         return render(replace(Config(), **kept), scrub=False)
 
-    names = ("http", "logger", "metrics", "tracer")
+    names = ("http", "logger", "metrics", "tracer", "leader_election", "state")
     return [name for name in names if said(before, name) != said(now, name)]
 
 
