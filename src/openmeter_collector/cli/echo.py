@@ -32,7 +32,13 @@ def echo(
     chilled: bool,
     env_files: tuple[Path, ...],
 ) -> int:
-    """Print the config with all defaults filled in and secrets hidden."""
+    r"""Print the config with all defaults filled in and secrets hidden.
+
+    \b
+    Examples:
+      openmeter-collector echo config.yaml
+      openmeter-collector echo -s input.generate.count=3 -e .env config.yaml
+    """
     source = config_file or file
     if source is None:
         raise ConfigError("echo: no config; name a file")

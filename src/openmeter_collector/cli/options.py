@@ -15,6 +15,7 @@ from openmeter_collector.cli.registry import registry_with
 from openmeter_collector.config import Config, Reading, read
 from openmeter_collector.spec.registry import Registry
 from openmeter_collector.spec.trust import VARIABLE, Trust, of_the_api, of_the_operator, powers_of
+from openmeter_collector.telemetry.logs import LEVELS
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -38,7 +39,13 @@ env_file_option: Callable[[F], F] = click.option(
 )
 _OPTIONS = (
     click.option("-c", "--config", "config_file", type=click.Path(path_type=Path), help="Config."),
-    click.option("--log.level", "log_level", help="off, error, warn, info, debug or trace."),
+    click.option(
+        "--log.level",
+        "log_level",
+        type=click.Choice(list(LEVELS), case_sensitive=False),
+        metavar="LEVEL",
+        help="off, error, warn, info, debug or trace; wins over the config.",
+    ),
     click.option(
         "-s", "--set", "overrides", multiple=True, metavar="PATH=VALUE", help="Set a field."
     ),

@@ -151,3 +151,11 @@ def test_a_fault_found_on_opening_is_a_line_whatever_is_open_by_then(folder):
     assert done.returncode == 1
     (line,) = done.stderr.splitlines()
     assert line.startswith("root.input.file.paths: ./not-there: no such file; ")
+
+
+def test_a_level_that_is_none_is_refused(folder):
+    done = collector("run", "--log.level", "chatty", "config.yaml", cwd=folder)
+    assert done.returncode == 2
+    assert "'chatty' is not one of" in done.stderr
+    done = collector("run", "--log.level", "NONE", "-r", "res/*.yaml", "config.yaml", cwd=folder)
+    assert (done.returncode, done.stdout) == (0, "")
