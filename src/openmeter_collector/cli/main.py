@@ -51,6 +51,7 @@ class _Commands(click.Group):
         module, _, name = at.partition(":")
         command = getattr(importlib.import_module(module), name)
         assert isinstance(command, click.Command)
+        _keep_lines(command)
         return command
 
     def resolve_command(
@@ -75,9 +76,20 @@ class _Commands(click.Group):
         }
 
 
+def _keep_lines(command: click.Command) -> None:
+    r"""Let click see the `\b` that keeps the lines of examples; raw docstrings hold two letters."""
+    command.help = (command.help or "").replace("\\b\n", "\b\n")
+    for inner in getattr(command, "commands", {}).values():
+        _keep_lines(inner)
+
+
 @click.command(
     cls=_Commands,
-    context_settings={"help_option_names": ["-h", "--help"], "ignore_unknown_options": True},
+    context_settings={
+        "max_content_width": 100,
+        "help_option_names": ["-h", "--help"],
+        "ignore_unknown_options": True,
+    },
     no_args_is_help=True,
 )
 @click.version_option(__version__, "-v", "--version", message="%(version)s")
