@@ -158,6 +158,18 @@ async def test_a_stream_that_cannot_be_opened_is_not_added_and_replaces_nothing(
     await until_written(tmp_path / "one.txt")
 
 
+async def test_calls_at_the_same_time_do_not_get_into_each_others_way(api):
+    await api("POST", "/streams/two", TICKS.replace("NAME", "two"))
+    puts = [api("PUT", "/streams/two", TICKS.replace("NAME", f"n{n}")) for n in range(4)]
+    answers = await asyncio.gather(*puts, api("DELETE", "/streams/one"), api("GET", "/streams/two"))
+    assert [status for status, _ in answers] == [200] * 6
+    posts = [api("POST", "/streams/new", TICKS.replace("NAME", "new")) for _ in range(3)]
+    answers = await asyncio.gather(*posts)
+    assert sorted(status for status, _ in answers) == [200, 400, 400]
+    answers = await asyncio.gather(*(api("DELETE", "/streams/new") for _ in range(2)))
+    assert sorted(status for status, _ in answers) == [200, 400]
+
+
 async def test_a_whole_set_takes_the_place_of_what_runs(api, tmp_path):
     wanted = {"two": TICKS.replace("NAME", "two"), "three": TICKS.replace("NAME", "${FROM_ENV}")}
     body = "\n".join(
