@@ -167,7 +167,7 @@ def said_differently(before: Config, now: Config) -> list[str]:
         kept: dict[str, Any] = {name: getattr(config, name), "metrics_mapping": mapping}
         return render(replace(Config(), **kept), scrub=False)
 
-    names = ("http", "logger", "metrics", "tracer")
+    names = ("http", "logger", "metrics", "tracer", "leader_election", "state")
     return [name for name in names if said(before, name) != said(now, name)]
 
 
