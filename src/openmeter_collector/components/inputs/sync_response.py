@@ -18,6 +18,8 @@ from openmeter_collector.components.inputs.http_ingest import Refusal
 from openmeter_collector.values.multipart import join_multipart
 
 _WITHOUT_BODY: Final = frozenset({"204", "205", "304"})
+_FRAMING: Final = frozenset({"content-length", "transfer-encoding", "connection", "date"})
+"""Headers that say where an answer ends, and are not the pipeline's to say."""
 _NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
 
@@ -79,6 +81,7 @@ class Responses:
             for name, value in config.metadata_headers.select(batch[0].metadata).items()
             if _NAME.fullmatch(name)  # a key may be anything, and come from the client
         }
+        headers = {name: value for name, value in headers.items() if name not in _FRAMING}
         if text in _WITHOUT_BODY:
             # A stored message is often only there to say the status: its content is not for these.
             return int(text), b"", headers
