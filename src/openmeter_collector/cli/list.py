@@ -33,12 +33,13 @@ def list_(types: tuple[str, ...], form: str, status: str | None, templates: tupl
     `list presets` prints the configs that come with the collector.
 
     json-full tells all fields of all components, json-full-scrubbed the same without texts;
-    jsonschema is what `schema` prints.
+    jsonschema is what `schema` prints. `list presets` prints the configs that come with the collector.
 
     \b
     Examples:
       openmeter-collector list
       openmeter-collector list inputs outputs --format json
+      openmeter-collector list presets
     """
     if types in {("presets",), ("preset",)}:
         _list_presets(form)

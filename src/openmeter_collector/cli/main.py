@@ -17,6 +17,7 @@ COMMANDS: Final = {
     "compare-upstream": "openmeter_collector.cli.compare_upstream:compare_upstream",
     "create": "openmeter_collector.cli.create:create",
     "demo": "openmeter_collector.cli.demo:demo",
+    "dlq": "openmeter_collector.cli.dlq:dlq",
     "docs": "openmeter_collector.cli.docs:docs",
     "echo": "openmeter_collector.cli.echo:echo",
     "gaps": "openmeter_collector.cli.gaps:gaps",

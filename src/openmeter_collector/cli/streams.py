@@ -11,6 +11,7 @@ import click
 import uvloop
 
 from openmeter_collector.cli.files import expand
+from openmeter_collector.cli.leader import LeaderArguments, leader_options
 from openmeter_collector.cli.options import Given, given, run_options
 from openmeter_collector.cli.process import (
     collect_garbage_seldom,
@@ -27,6 +28,7 @@ from openmeter_collector.cli.watch import Print, changes, fingerprint
 from openmeter_collector.config import Config, InvalidConfig, Reading, Stream, resources_of
 from openmeter_collector.engine.environment import Surroundings
 from openmeter_collector.engine.exporting import exporting
+from openmeter_collector.engine.replicas import LeaderFlags, replicated, shown_leadership
 from openmeter_collector.engine.run import plain_errors
 from openmeter_collector.engine.streams import Streams
 from openmeter_collector.errors import ConfigError
@@ -41,6 +43,7 @@ from openmeter_collector.telemetry.logs import Log
 @click.command()
 @click.argument("paths", nargs=-1)
 @run_options
+@leader_options
 @click.option(
     "-o", "--observability", type=click.Path(path_type=Path),
     help="A config with http, logger, metrics and tracer only.",
@@ -73,6 +76,7 @@ def streams(
     allow: tuple[str, ...],
     chilled: bool,
     watch: bool,
+    leader: LeaderArguments,
 ) -> int:
     r"""Run the streams of all PATHS (files, folders, globs) side by side.
 
@@ -111,7 +115,7 @@ def streams(
         raise ConfigError("streams: none was found and none can be added with --no-api; name files")
     run = _Run(how, source, paths, library, api=not no_api, prefix=prefix_stream_endpoints)
     collect_garbage_seldom()
-    return uvloop.run(run.run(shared, found))
+    return uvloop.run(run.run(shared, found, leader.flags(how.env)))
 
 
 def read_shared(how: Given, source: Path | None) -> Reading[Config]:
@@ -139,7 +143,7 @@ class _Run:
         self._api = api
         self._prefix = prefix
 
-    async def run(self, shared: Reading[Config], found: Found) -> int:
+    async def run(self, shared: Reading[Config], found: Found, leader: LeaderFlags) -> int:
         config = shared.or_raise()
         log = log_of(config, self._how.log_level, to_stdout=not _prints(found.streams.values()))
         tell_warnings(log, [*shared.problems, *found.problems])
@@ -150,6 +154,8 @@ class _Run:
         stop_on_signals(stop, log, float(config.shutdown_delay))
         async with plain_errors(), AsyncExitStack() as stack:
             service.exporter = await stack.enter_async_context(exporting(config, around))
+            around = await stack.enter_async_context(replicated(config, leader, around))
+            service.leadership = shown_leadership(around)
             running = Streams(
                 config, around, prefix_mounts=self._prefix, stay=self._api or self._how.watch
             )

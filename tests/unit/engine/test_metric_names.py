@@ -60,7 +60,7 @@ rate_limit_resources: [{label: enough, local: {count: 1000}}]
 
 async def test_every_name_is_there_with_label_and_path():
     async with running(CONFIG, standard_registry()) as collector:
-        while collector.status.delivery.delivered < 5:
+        while collector.metrics.total("output_sent") < 5:
             await asyncio.sleep(0.01)
     found = {}
     for family, _, labels, _ in collector.metrics.samples():
