@@ -40,6 +40,7 @@ _WORKER: Final = "openmeter_collector.components.processors.jq_worker"
 _HANDED_ON: Final = ("PYTHONPATH", "LD_LIBRARY_PATH")
 _LONG: Final = re.compile(rb"[0-9]{16}")
 _EXACT: Final = 1 << 53
+_MOST_START: Final = 60
 _MOST_ANSWER: Final = 256 << 20
 
 
@@ -114,8 +115,12 @@ class _Asking:
         )
         settings = {"query": self._config.query, "most": self._config.max_values}
         self._send(json.dumps(settings))
-        async with asyncio.timeout(60):
-            await self._answer()
+        try:
+            async with asyncio.timeout(_MOST_START):
+                await self._answer()
+        except TimeoutError as error:
+            await self.close()
+            raise ProgramFailed(f"its process did not start within {_MOST_START} s") from error
 
     async def close(self) -> None:
         """End it."""
