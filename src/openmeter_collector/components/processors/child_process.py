@@ -83,7 +83,7 @@ class Child:
         if self.running:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(self._process.pid, signal.SIGKILL)
-        # Closes the pipes as well: one that nobody reads to its end would be waited for for ever.
+        # The pipes as well, also where somebody else still holds the other end.
         self._transport.close()
         await self._process.wait()
 
