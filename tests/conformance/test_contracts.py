@@ -51,6 +51,7 @@ CONFIGS = {
     ("output", "reject_errored"): "{drop: {}}",
     ("output", "sync_response"): "{}",
     ("input", "generate"): "{mapping: 'root = \"x\"', interval: 1s}",
+    ("input", "run_ai"): "{url: 'http://x.test', app_id: a, app_secret: b}",
     ("input", "prometheus"): "{url: 'http://x.test', queries: [{query: {name: a, promql: b}}]}",
     ("input", "inproc"): "somewhere",
     ("input", "csv"): "{paths: [FOLDER/config.yaml]}",

@@ -22,6 +22,7 @@ INDEX: Final = {
         "prometheus": "openmeter_collector.components.inputs.prometheus:PrometheusInput",
         "read_until": "openmeter_collector.components.inputs.read_until:ReadUntil",
         "resource": "openmeter_collector.components.inputs.resource:ResourceInput",
+        "run_ai": "openmeter_collector.components.inputs.run_ai:RunAiInput",
         "schedule": "openmeter_collector.components.inputs.schedule:Schedule",
         "sequence": "openmeter_collector.components.inputs.sequence:Sequence",
         "sql_raw": "openmeter_collector.components.inputs.sql_raw:SqlRaw",
