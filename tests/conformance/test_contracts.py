@@ -122,6 +122,7 @@ NOT_OPENED = {
     ("processor", "rate_limit"): "it needs a rate limit resource",
     ("processor", "resource"): "it needs a resource in the config",
     ("input", "kubernetes_resources"): "it needs a cluster",
+    ("input", "kubernetes_usage"): "it needs a cluster",
     ("input", "schedule"): "a child input says what it does",
     ("input", "batched"): "a child input says what it does",
     ("input", "broker"): "a child input says what it does",

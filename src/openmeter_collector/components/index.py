@@ -17,6 +17,7 @@ INDEX: Final = {
         "http_server": "openmeter_collector.components.inputs.http_server:HttpServer",
         "inproc": "openmeter_collector.components.inputs.inproc:InprocInput",
         "kubernetes_resources": "openmeter_collector.components.inputs.kubernetes_resources:KubernetesResources",
+        "kubernetes_usage": "openmeter_collector.components.inputs.kubernetes_usage:KubernetesUsage",
         "otel_log": "openmeter_collector.components.inputs.otel_log:OtelLog",
         "otlp": "openmeter_collector.components.inputs.otlp:OtlpInput",
         "prometheus": "openmeter_collector.components.inputs.prometheus:PrometheusInput",
