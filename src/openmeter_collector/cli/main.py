@@ -14,6 +14,7 @@ from openmeter_collector.errors import CollectorError, ConfigError
 
 COMMANDS: Final = {
     "blobl": "openmeter_collector.cli.blobl:blobl",
+    "buffer": "openmeter_collector.cli.buffer:buffer",
     "create": "openmeter_collector.cli.create:create",
     "demo": "openmeter_collector.cli.demo:demo",
     "dlq": "openmeter_collector.cli.dlq:dlq",
@@ -29,6 +30,7 @@ COMMANDS: Final = {
     "template": "openmeter_collector.cli.template:template",
     "test": "openmeter_collector.cli.test:test",
     "streams": "openmeter_collector.cli.streams:streams",
+    "trace": "openmeter_collector.cli.trace:trace",
 }
 
 
