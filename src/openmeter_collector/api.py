@@ -120,7 +120,7 @@ from openmeter_collector.spec.http_auth import BasicAuth as HttpBasicAuth
 from openmeter_collector.spec.http_request import Exchange, HttpRequest, Requester, requester
 from openmeter_collector.spec.metadata_filter import MetadataFilter
 from openmeter_collector.spec.redis import RedisClient, RedisRetries, RedisServer, redis_client
-from openmeter_collector.telemetry.counters import MetricStore
+from openmeter_collector.telemetry.counters import Counter, Gauge, MetricStore, Timer
 from openmeter_collector.values.units import ByteSize, Duration
 
 __all__ = [
@@ -148,6 +148,7 @@ __all__ = [
     "ClientTls",
     "CollectorError",
     "ConfigError",
+    "Counter",
     "DeadLetter",
     "Delivery",
     "Disconnected",
@@ -158,6 +159,7 @@ __all__ = [
     "Example",
     "Exchange",
     "Final",
+    "Gauge",
     "Handover",
     "HttpBasicAuth",
     "HttpClient",
@@ -220,6 +222,7 @@ __all__ = [
     "StateStore",
     "StorageError",
     "Superseded",
+    "Timer",
     "TracerNode",
     "Undeliverable",
     "Unfinished",

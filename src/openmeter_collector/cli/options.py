@@ -117,7 +117,7 @@ def given(
     env_files: tuple[Path, ...],
     *,
     chilled: bool,
-    watch: bool,
+    watch: bool = False,
     allow: tuple[str, ...] = (),
     allow_api: tuple[str, ...] = (),
 ) -> Given:

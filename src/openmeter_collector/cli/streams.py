@@ -11,6 +11,7 @@ import click
 import uvloop
 
 from openmeter_collector.cli.files import expand
+from openmeter_collector.cli.leader import LeaderArguments, leader_options
 from openmeter_collector.cli.options import Given, given, run_options
 from openmeter_collector.cli.process import (
     collect_garbage_seldom,
@@ -27,6 +28,7 @@ from openmeter_collector.cli.watch import Print, changes, fingerprint
 from openmeter_collector.config import Config, InvalidConfig, Reading, Stream, resources_of
 from openmeter_collector.engine.environment import Surroundings
 from openmeter_collector.engine.exporting import exporting
+from openmeter_collector.engine.replicas import LeaderFlags, replicated, shown_leadership
 from openmeter_collector.engine.run import plain_errors
 from openmeter_collector.engine.streams import Streams
 from openmeter_collector.errors import ConfigError
@@ -40,14 +42,14 @@ from openmeter_collector.telemetry.logs import Log
 @click.command()
 @click.argument("paths", nargs=-1)
 @run_options
+@leader_options
 @click.option(
     "-o", "--observability", type=click.Path(path_type=Path),
     help="A config with http, logger, metrics and tracer only.",
 )  # fmt: skip
 @click.option(
-    "--allow-api", multiple=True, metavar="POWER",
-    help="What components of configs that come through the API may do: programs, files, plugins. "
-    "(ours)",
+    "--allow-api", multiple=True, metavar="WHAT",
+    help="Let configs that come over the API do more: files, programs, plugins (ours).",
 )  # fmt: skip
 @click.option("--no-api", is_flag=True, help="No API for managing streams.")
 @click.option(
@@ -61,6 +63,7 @@ def streams(
     config_file: Path | None,
     observability: Path | None,
     no_api: bool,
+    allow_api: tuple[str, ...],
     prefix_stream_endpoints: bool,
     log_level: str | None,
     overrides: tuple[str, ...],
@@ -68,9 +71,9 @@ def streams(
     templates: tuple[str, ...],
     env_files: tuple[Path, ...],
     allow: tuple[str, ...],
-    allow_api: tuple[str, ...],
     chilled: bool,
     watch: bool,
+    leader: LeaderArguments,
 ) -> int:
     r"""Run the streams of all PATHS (files, folders, globs) side by side.
 
@@ -78,8 +81,9 @@ def streams(
     its name with `_`. The config of -c (or -o) says what all share: http, logger, metrics, resources. A
     stream that ends leaves the others running; without the API, the command ends with the last one.
 
-    The API at /streams lists, creates, reads, replaces, patches and deletes streams. It can start any
-    component: switch it off with --no-api, or put a password in front (http.basic_auth).
+    The API at /streams lists, creates, reads, replaces, patches and deletes streams. Whoever reaches it
+    can make this process connect anywhere: switch it off with --no-api, or put a password in front
+    (http.basic_auth). Configs that come over it may not touch files unless --allow-api files is given.
 
     \b
     Examples:
@@ -108,7 +112,7 @@ def streams(
         raise ConfigError("streams: none was found and none can be added with --no-api; name files")
     run = _Run(how, source, paths, library, api=not no_api, prefix=prefix_stream_endpoints)
     collect_garbage_seldom()
-    return uvloop.run(run.run(shared, found))
+    return uvloop.run(run.run(shared, found, leader.flags(how.env)))
 
 
 def read_shared(how: Given, source: Path | None) -> Reading[Config]:
@@ -136,7 +140,7 @@ class _Run:
         self._api = api
         self._prefix = prefix
 
-    async def run(self, shared: Reading[Config], found: Found) -> int:
+    async def run(self, shared: Reading[Config], found: Found, leader: LeaderFlags) -> int:
         config = shared.or_raise()
         log = log_of(config, self._how.log_level, to_stdout=not _prints(found.streams.values()))
         tell_warnings(log, [*shared.problems, *found.problems])
@@ -147,6 +151,8 @@ class _Run:
         stop_on_signals(stop, log, float(config.shutdown_delay))
         async with plain_errors(), AsyncExitStack() as stack:
             service.exporter = await stack.enter_async_context(exporting(config, around))
+            around = await stack.enter_async_context(replicated(config, leader, around))
+            service.leadership = shown_leadership(around)
             running = Streams(
                 config, around, prefix_mounts=self._prefix, stay=self._api or self._how.watch
             )

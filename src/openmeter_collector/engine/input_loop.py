@@ -9,6 +9,7 @@ from openmeter_collector.component.buffer import Buffer, KeepsBooks
 from openmeter_collector.component.env import Chain, Env
 from openmeter_collector.component.input import Intake, Puller
 from openmeter_collector.engine.chain import through
+from openmeter_collector.engine.latency import Latency
 from openmeter_collector.engine.retry import BackOff
 from openmeter_collector.engine.state import PipelineState
 from openmeter_collector.engine.strict import only_sound
@@ -37,8 +38,12 @@ class BufferIntake:
         self._books = buffer if isinstance(buffer, KeepsBooks) else None
         self._tasks = tasks
         self._received = env.metrics.counter("input_received", "Messages received.")
+        self._latency = Latency(
+            env.metrics.timer("input_latency_ns", "Time from receiving to settlement.")
+        )
 
     def offer(self, delivery: Delivery) -> None:
+        self._latency.watch(delivery)
         if self._chain.empty:
             # The hot path of durable ingest: two calls between the socket and the writer.
             if delivery.checkpoints:
@@ -55,6 +60,7 @@ class BufferIntake:
 
     async def put(self, delivery: Delivery) -> None:
         self._received.add(len(delivery.batch))
+        self._latency.watch(delivery)
         if not self._chain.empty:
             made = await through(self._chain, delivery, self.dropped)
             delivery = as_one(delivery, only_sound(made) if self._chain.strict else made)

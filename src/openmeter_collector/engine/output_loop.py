@@ -20,6 +20,7 @@ from openmeter_collector.component.output import Output
 from openmeter_collector.engine.batching import Batcher, Policy
 from openmeter_collector.engine.chain import through
 from openmeter_collector.engine.halving import narrowed
+from openmeter_collector.engine.latency import Latency
 from openmeter_collector.engine.retry import BackOff, Gate, Pass
 from openmeter_collector.errors import (
     BatchFailed,
@@ -89,8 +90,16 @@ class OutputLoop:
         output: Output,
         batch_chain: Chain,
         options: OutputOptions,
+        waits: Latency | None = None,
     ) -> None:
-        """`chain`: the pipeline's processors; `batch_chain`: those of the batching policy."""
+        """Take what it works with.
+
+        Args:
+            chain: the pipeline's processors.
+            batch_chain: those of the batching policy.
+            waits: times what the buffer gives out.
+        """
+        self._waits = waits
         self._env = env
         self._buffer = buffer
         self._keep = buffer.sent if isinstance(buffer, KeepsSent) and buffer.keeps_sent else None
@@ -139,6 +148,8 @@ class OutputLoop:
             while True:
                 await self._batcher.room()
                 delivery = await self._buffer.read()
+                if self._waits is not None:
+                    self._waits.watch(delivery)
                 for one in await through(self._chain, delivery):
                     self._batcher.add(one)
         except EndOfInput:

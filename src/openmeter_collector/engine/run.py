@@ -26,6 +26,7 @@ from openmeter_collector.engine.environment import (
     open_resources,
 )
 from openmeter_collector.engine.input_loop import BufferIntake
+from openmeter_collector.engine.latency import Latency
 from openmeter_collector.engine.lives import ReopeningOutput, keep_input_running
 from openmeter_collector.engine.output_loop import OutputLoop, OutputOptions
 from openmeter_collector.engine.state import PipelineState
@@ -136,7 +137,13 @@ class Pipeline:
             name=self._output.display(),
         )
         writer = Sieve(output) if output_env.strict else output
-        loop = OutputLoop(output_env, buffer, chain, writer, batch_chain, options)
+        waits = None
+        if self._buffer.name != "none":
+            timer = self._env(self._buffer).metrics.timer(
+                "buffer_latency_ns", "Time from giving out to settlement."
+            )
+            waits = Latency(timer)
+        loop = OutputLoop(output_env, buffer, chain, writer, batch_chain, options, waits)
         self.status.buffer = buffer.status
         self.status.delivery = loop.state
         return buffer, loop

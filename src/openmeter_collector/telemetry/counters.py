@@ -78,6 +78,11 @@ class Timer:
             self._ring[self._next] = value
             self._next = (self._next + 1) % _WINDOW
 
+    def latest(self, most: int) -> list[float]:
+        """The last observations, the oldest of them first; not more than are kept."""
+        newest_first = [*reversed(self._ring[: self._next]), *reversed(self._ring[self._next :])]
+        return newest_first[:most][::-1]
+
     def quantiles(self, wanted: Iterable[float] = QUANTILES) -> list[tuple[float, float]]:
         """Quantile and its value, over the recent past; empty before the first observation."""
         if not self._ring:
@@ -213,6 +218,12 @@ class MetricStore:
         if family is None:
             return 0.0
         return sum(_number(child) for child in family.children.values())
+
+    def children(self) -> Iterator[tuple[str, Mapping[str, str], Child]]:
+        """(name, labels, the metric itself) of everything, in order of first use."""
+        for name, family in self._families.items():
+            for key, child in family.children.items():
+                yield name, dict(key), child
 
     def samples(self) -> Iterator[tuple[str, str, Mapping[str, str], float]]:
         """(family, sample name, labels, value) of everything, in order of first use."""

@@ -173,7 +173,7 @@ async def test_figures_are_those_of_one_stream_and_go_with_it(api, tmp_path):
         status, figures = await api("GET", "/streams/one/stats")
         assert status == 200
         sent = figures['output_sent{label="",path="root.output"}']
-        await asyncio.sleep(0)  # asking does not wait for anything, so nobody else would run
+        await asyncio.sleep(0.005)  # an answer in memory gives nobody else a turn
     assert figures["uptime_ns"] > 0
     assert (await api("GET", "/streams/two/stats"))[0] == 404
     await api("DELETE", "/streams/one")
@@ -228,3 +228,22 @@ async def test_what_comes_over_the_network_may_not_write_files_unless_that_is_al
     async with serving(mine) as call:
         status, _ = await call("POST", "/streams/two", text)
         assert status == 200
+
+
+async def test_no_call_of_the_api_gets_around_that(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    mine = {"one": "input: {generate: {mapping: root = 1}}\noutput: {drop: {}}\n"}
+    async with serving(mine, allowed=()) as call:
+        for method, path in (("POST", "/streams/two"), ("PUT", "/streams/one"),
+                             ("PATCH", "/streams/one"), ("POST", "/streams")):  # fmt: skip
+            body = (
+                TICKS.replace("NAME", "two")
+                if path != "/streams"
+                else ('{"one": {"output": {"file": {"path": "two.txt"}}}}')
+            )
+            status, told = await call(method, path, body)
+            assert status == 400, (method, path, told)
+            assert "lint_errors" in told
+        put = await call("POST", "/resources/output/out", "file: {path: two.txt}")
+        assert put[0] == 400
+    assert not (tmp_path / "two.txt").exists()

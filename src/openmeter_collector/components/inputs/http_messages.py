@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import urllib.parse
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from http.cookies import CookieError, SimpleCookie
 from typing import Any, Final
 
@@ -87,6 +88,7 @@ def _cookies(header: str) -> dict[str, str]:
         return {}
 
 
+@lru_cache(maxsize=1024)
 def _canonical(name: str) -> str:
     """`content-type` as `Content-Type`, the form in which mappings ask for headers."""
     return "-".join(part.capitalize() for part in name.split("-"))

@@ -38,6 +38,7 @@ from openmeter_collector.api import (
     input,  # noqa: A004 - the word of the config language
     section,
 )
+from openmeter_collector.components.inputs.deadlines import Deadlines
 from openmeter_collector.components.inputs.http_ingest import (
     Refusal,
     TlsFiles,
@@ -228,7 +229,7 @@ class _Server:
         config = self._config
         handler = _Handler(config, self._env, intake, self._verify)
         async with self._serve(handler):
-            await asyncio.Event().wait()
+            await handler.deadlines.run()
 
     def _serve(self, handler: _Handler) -> AbstractAsyncContextManager[Any]:
         config = self._config
@@ -269,7 +270,8 @@ class _Handler:
         self._tokens = TokenCheck(config.tokens, env.node.path)
         self._limit = env.rate_limit(config.rate_limit) if config.rate_limit else None
         self._verbs = frozenset(verb.upper() for verb in config.allowed_verbs)
-        self._timeout = float(config.timeout)
+        self.deadlines = Deadlines(float(config.timeout), Overloaded("Request timed out", 1.0))
+        self._loop = asyncio.get_running_loop()
 
     @property
     def serves_websocket(self) -> bool:
@@ -323,20 +325,19 @@ class _Handler:
         return store
 
     async def _deliver(self, batch: Batch) -> None:
-        safe: asyncio.Future[Exception | None] = asyncio.get_running_loop().create_future()
+        safe: asyncio.Future[Exception | None] = self._loop.create_future()
 
-        def settle(failure: Exception | None) -> None:
+        def told(failure: Exception | None) -> None:
             if not safe.done():
                 safe.set_result(failure)
 
+        waiting = self.deadlines.waiting(told)
         try:
-            self._intake.offer(Delivery(batch, settle))
-            async with asyncio.timeout(self._timeout):
-                failure = await safe
+            self._intake.offer(Delivery(batch, waiting.settle))
         except Overloaded as error:
-            raise Refusal(503, str(error), retry_headers(error.retry_after)) from error
-        except TimeoutError as error:
-            raise Refusal(503, "Request timed out", retry_headers(1.0)) from error
+            raise refusal_of(error) from error
+        self.deadlines.watch(waiting)
+        failure = await safe
         if failure is not None:
             raise refusal_of(failure)
 
