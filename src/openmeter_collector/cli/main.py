@@ -27,6 +27,7 @@ COMMANDS: Final = {
     "ledger": "openmeter_collector.cli.ledger:ledger",
     "lint": "openmeter_collector.cli.lint:lint",
     "list": "openmeter_collector.cli.list:list_",
+    "reconcile": "openmeter_collector.cli.reconcile:reconcile",
     "run": "openmeter_collector.cli.run:run",
     "sandbox": "openmeter_collector.cli.sandbox:sandbox",
     "schema": "openmeter_collector.cli.schema:schema",
