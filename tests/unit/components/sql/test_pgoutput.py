@@ -1,3 +1,4 @@
+import contextlib
 import struct
 
 import pytest
@@ -61,10 +62,8 @@ def test_a_message_says_what_it_says(data, expected):
 @given(st.sampled_from([data for data, event in MESSAGES if event is not None]), st.data())
 def test_what_is_cut_off_is_told_or_never_longer(data, chance):
     cut = chance.draw(st.integers(1, len(data) - 1))
-    try:
+    with contextlib.suppress(ValueError):
         parse(data[:cut])
-    except ValueError:
-        pass
 
 
 def test_a_kind_that_is_not_known_is_an_error():
