@@ -24,24 +24,13 @@ from openmeter_collector.api import (
     Message,
     Puller,
     Retryable,
-    Value,
     field,
     input,  # noqa: A004
 )
+from openmeter_collector.components.sql.changes import Look, Position, Slot, identifier
 from openmeter_collector.components.sql.contract import Options
 from openmeter_collector.components.sql.marked import Marked
-from openmeter_collector.components.sql.pgoutput import (
-    UNCHANGED,
-    Begin,
-    Change,
-    Commit,
-    Field,
-    Relation,
-    lsn_of,
-    lsn_text,
-    parse,
-)
-from openmeter_collector.values import json
+from openmeter_collector.components.sql.pgoutput import lsn_text
 
 if TYPE_CHECKING:
     from psycopg import AsyncConnection
@@ -184,6 +173,13 @@ class _Follower:
         self._where = env.node.display()
         self._marked = Marked(env)
         self._publication = f"pglog_stream_{config.slot_name}"
+        self._slot = Slot(
+            name=config.slot_name,
+            publication=self._publication,
+            most=config.checkpoint_limit,
+            markers=config.include_transaction_markers,
+            unchanged=config.unchanged_toast_value,
+        )
         self._lag = 0.0
         env.metrics.gauge(
             "postgres_cdc_lag_bytes",
@@ -258,7 +254,7 @@ class _Follower:
         verb = "ALTER PUBLICATION {} SET TABLE {}"
         if await cursor.fetchone() is None:
             verb = "CREATE PUBLICATION {} FOR TABLE {}"
-        await connection.execute(verb.format(_identifier(self._publication), tables))
+        await connection.execute(verb.format(identifier(self._publication), tables))
 
     async def _slot_is_there(self, connection: AsyncConnection[Any]) -> bool:
         cursor = await connection.execute(
@@ -327,13 +323,13 @@ class _Follower:
     # ---- changes -------------------------------------------------------------------------------
 
     async def _changes(self, connection: AsyncConnection[Any]) -> AsyncGenerator[Delivery, None]:
-        position = _Position.read(await self._env.state.load(_POSITION))
+        position = Position.read(await self._env.state.load(_POSITION))
         moved = measured = self._env.monotonic()
         while True:
             # What is committed up to here is looked at; if nothing of it is ours, none of it is needed.
             cursor = await connection.execute("SELECT pg_current_wal_lsn()::text")
             ((upto,),) = await cursor.fetchall()
-            look = _Look(self, position)
+            look = Look(self._slot, position)
             source = look.batches(connection, upto)
             async with aclosing(source):
                 async for batch, position in source:
@@ -370,135 +366,5 @@ class _Follower:
             raise Retryable(f"{self._where}: the slot {self._config.slot_name} is gone")
         self._lag = float(row[0] or 0)
 
-    # ---- for looks too ---------------------------------------------------------------------------
-
-    @property
-    def config(self) -> PostgresCdc:
-        """The config."""
-        return self._config
-
-    @property
-    def publication(self) -> str:
-        """Its name."""
-        return self._publication
-
     def _quoted(self, table: str) -> str:
-        return f"{_identifier(self._config.schema)}.{_identifier(table)}"
-
-
-class _Position:
-    """The transaction of the last change that is safe, and how many of its changes are."""
-
-    def __init__(self, lsn: int, count: int) -> None:
-        self.lsn = lsn
-        self.count = count
-
-    def to_bytes(self) -> bytes:
-        return json.dumps({"lsn": lsn_text(self.lsn), "count": self.count})
-
-    @classmethod
-    def read(cls, data: bytes | None) -> _Position:
-        if data is None:
-            return cls(0, 0)
-        kept = json.loads(data)
-        return cls(lsn_of(kept["lsn"]), int(kept["count"]))
-
-
-class _Look:
-    """One look at what the slot has.
-
-    Attributes:
-        ended: where the last transaction ended, 0 if there was none.
-        open: a transaction was begun and its end not seen.
-    """
-
-    def __init__(self, follower: _Follower, position: _Position) -> None:
-        self._config = follower.config
-        self._publication = follower.publication
-        self._position = position
-        self._relations: dict[int, Relation] = {}
-        self._begin = Begin(0, 0)
-        self._count = 0
-        self.ended = 0
-        self.open = False
-
-    async def batches(
-        self, connection: AsyncConnection[Any], upto: str
-    ) -> AsyncGenerator[tuple[Batch, _Position], None]:
-        """Batches of changes that are not safe yet, with the position after each."""
-        from psycopg.adapt import Transformer  # noqa: PLC0415 - an extra
-        from psycopg.pq import Format  # noqa: PLC0415
-
-        most = self._config.checkpoint_limit
-        loaders = Transformer(connection)
-        batch: Batch = []
-        async with connection.cursor() as cursor:
-            rows = cursor.stream(
-                "SELECT data FROM pg_logical_slot_peek_binary_changes($1, $2, $3, "
-                "'proto_version', '1', 'publication_names', $4)",
-                [self._config.slot_name, upto, str(most), _identifier(self._publication)],
-                size=most,
-                binary=True,
-            )
-            async for (data,) in rows:
-                message = self._taken(
-                    bytes(data), lambda oid, text: loaders.get_loader(oid, Format.TEXT).load(text)
-                )
-                if message is not None:
-                    batch.append(message)
-                if len(batch) >= most:
-                    yield batch, _Position(self._begin.lsn, self._count)
-                    batch = []
-        if batch:
-            yield batch, _Position(self._begin.lsn, self._count)
-
-    def _taken(self, data: bytes, load: Any) -> Message | None:
-        event = parse(data)
-        match event:
-            case Begin():
-                self._begin, self._count, self.open = event, 0, True
-                return self._marker("begin")
-            case Commit():
-                self.ended, self.open = event.end_lsn, False
-                return self._marker("commit")
-            case Relation():
-                self._relations[event.oid] = event
-            case Change():
-                if self._is_new():
-                    return self._message(event, load)
-        return None
-
-    def _is_new(self) -> bool:
-        self._count += 1
-        known = self._position
-        return (self._begin.lsn, self._count) > (known.lsn, known.count)
-
-    def _marker(self, operation: str) -> Message | None:
-        if not self._config.include_transaction_markers or not self._is_new():
-            return None
-        return Message(b"", {"operation": operation, "lsn": lsn_text(self._begin.lsn)})
-
-    def _message(self, change: Change, load: Any) -> Message:
-        relation = self._relations[change.oid]
-        row = change.new if change.new is not None else change.old or ()
-        value: dict[str, Value] = {}
-        for at, (column, field_) in enumerate(zip(relation.columns, row, strict=True)):
-            known: Field = field_
-            if known is UNCHANGED and change.old is not None:
-                known = change.old[at]
-            if known is UNCHANGED:
-                value[column.name] = self._config.unchanged_toast_value
-            else:
-                value[column.name] = None if known is None else load(column.type_oid, known)
-        metadata = {
-            "operation": change.operation,
-            "table": relation.table,
-            "schema": relation.schema,
-            "lsn": lsn_text(self._begin.lsn),
-        }
-        return Message(None, metadata, value=value)
-
-
-def _identifier(name: str) -> str:
-    escaped = name.replace('"', '""')
-    return f'"{escaped}"'
+        return f"{identifier(self._config.schema)}.{identifier(table)}"
