@@ -116,6 +116,7 @@ CAN = {
     ("output", "reject"): Capabilities(drops=True),
 }
 NOT_OPENED = {
+    ("input", "postgres_cdc"): "it needs a server; see tests/integration/sql",
     ("buffer", "system_window"): "it gives out by the clock, and acknowledges what was delivered",
     ("processor", "cache"): "it needs a cache resource",
     ("processor", "cached"): "it needs a cache resource",

@@ -20,6 +20,7 @@ INDEX: Final = {
         "kubernetes_usage": "openmeter_collector.components.inputs.kubernetes_usage:KubernetesUsage",
         "otel_log": "openmeter_collector.components.inputs.otel_log:OtelLog",
         "otlp": "openmeter_collector.components.inputs.otlp:OtlpInput",
+        "postgres_cdc": "openmeter_collector.components.inputs.postgres_cdc:PostgresCdc",
         "prometheus": "openmeter_collector.components.inputs.prometheus:PrometheusInput",
         "read_until": "openmeter_collector.components.inputs.read_until:ReadUntil",
         "resource": "openmeter_collector.components.inputs.resource:ResourceInput",
