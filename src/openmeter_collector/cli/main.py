@@ -30,9 +30,11 @@ COMMANDS: Final = {
     "sandbox": "openmeter_collector.cli.sandbox:sandbox",
     "schema": "openmeter_collector.cli.schema:schema",
     "seed": "openmeter_collector.cli.seed:seed",
+    "tail": "openmeter_collector.cli.tail:tail",
     "template": "openmeter_collector.cli.template:template",
     "test": "openmeter_collector.cli.test:test",
     "streams": "openmeter_collector.cli.streams:streams",
+    "top": "openmeter_collector.cli.top:top",
 }
 
 

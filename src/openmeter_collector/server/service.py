@@ -138,6 +138,14 @@ class Service:
         finally:
             self._mounted = [one for one in self._mounted if one not in mounted]
 
+    def mounted(self) -> list[str]:
+        """Paths that are mounted at the moment."""
+        return [one.path for one in self._mounted]
+
+    def leads(self) -> Mapping[str, Any] | None:
+        """What there is to say of leader election; None when there is none."""
+        return None if self.leadership is None else self.leadership()
+
     def ping(self) -> Answer:
         """The process answers."""
         return 200, _TEXT, b"pong"
