@@ -31,6 +31,7 @@ from openmeter_collector.engine.http_client import open_http_client
 from openmeter_collector.engine.lives import ChildLife
 from openmeter_collector.engine.state import ComponentState, PipelineState
 from openmeter_collector.engine.strict import Sieve
+from openmeter_collector.engine.tracing import Tracing, traced_output, traced_processor
 from openmeter_collector.errors import ConfigError
 from openmeter_collector.spec.fields import BatchPolicy
 from openmeter_collector.telemetry.counters import Metrics, MetricStore
@@ -55,6 +56,8 @@ class Surroundings:
     """Where `inproc` meets; give pipelines that are to reach each other the same one."""
     strict: bool = False
     """Failed messages go no further; see `engine.strict`."""
+    tracing: Tracing = field(default_factory=Tracing)
+    """Filled in when the config's tracer is opened."""
     now: Callable[[], float] = time.time
     monotonic: Callable[[], float] = time.monotonic
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
@@ -176,6 +179,11 @@ class ComponentEnv:
     def handover(self, name: str) -> Handover:
         return self._surroundings.handovers.named(name)
 
+    @property
+    def tracing(self) -> Tracing:
+        """Whether there are traces."""
+        return self._surroundings.tracing
+
     # ---- children --------------------------------------------------------------------------
 
     def at(self, node: Node) -> ComponentEnv:
@@ -206,7 +214,11 @@ class ComponentEnv:
         async with (
             env.processors(node.processors) as chain,
             _life(env) as life,
-            ChildOutput.running(env, chain, Sieve(life) if self.strict else life) as child,
+            ChildOutput.running(
+                env,
+                chain,
+                traced_output(self.tracing, node, Sieve(life) if self.strict else life),
+            ) as child,
         ):
             yield child
 
@@ -226,9 +238,8 @@ class ComponentEnv:
             steps = []
             for node in nodes:
                 env = self.at(node)
-                steps.append(
-                    Step(await stack.enter_async_context(node.config.open(env)), env.metrics)
-                )
+                opened = await stack.enter_async_context(node.config.open(env))
+                steps.append(Step(traced_processor(self.tracing, node, opened), env.metrics))
             yield ProcessorChain(steps, strict=self.strict)
 
 
