@@ -1,6 +1,12 @@
 """The one door through which components use the collector."""
 
-from openmeter_collector.component.buffer import Buffer, BufferStatus, DeadLetter, Undeliverable
+from openmeter_collector.component.buffer import (
+    Buffer,
+    BufferStatus,
+    DeadLetter,
+    KeepsBooks,
+    Undeliverable,
+)
 from openmeter_collector.component.cache import Cache
 from openmeter_collector.component.env import (
     AsgiApp,
@@ -48,7 +54,9 @@ from openmeter_collector.errors import (
     CollectorError,
     ConfigError,
     Disconnected,
+    Dropped,
     EndOfInput,
+    Final,
     Overloaded,
     Paused,
     ProcessingError,
@@ -146,11 +154,13 @@ __all__ = [
     "DeadLetter",
     "Delivery",
     "Disconnected",
+    "Dropped",
     "Duration",
     "EndOfInput",
     "Env",
     "Example",
     "Exchange",
+    "Final",
     "Gauge",
     "Handover",
     "HttpBasicAuth",
@@ -164,6 +174,7 @@ __all__ = [
     "Intake",
     "Interpolated",
     "Jwt",
+    "KeepsBooks",
     "ListenOptions",
     "Listener",
     "MappingText",

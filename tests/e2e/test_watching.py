@@ -67,7 +67,17 @@ async def test_streams_take_up_new_changed_and_removed_files_and_serve_the_api(t
     folder = tmp_path / "streams"
     folder.mkdir()
     (folder / "one.yaml").write_text(TICKS.replace("NAME", "one"))
-    arguments = ("-c", "shared.yaml", "-r", "res*.yaml", "-w", "streams", "streams")
+    arguments = (
+        "-c",
+        "shared.yaml",
+        "-r",
+        "res*.yaml",
+        "-w",
+        "streams",
+        "--allow-api",
+        "files",
+        "streams",
+    )
     (tmp_path / "res.yaml").write_text("cache_resources: [{label: c, memory: {}}]\n")
     url = f"http://127.0.0.1:{port}"
     with collector(*arguments, cwd=tmp_path):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import platform
 import shutil
 import subprocess
 import sys
@@ -21,6 +22,8 @@ import pytest
 ROOT = Path(__file__).parents[2]
 CACHE = ROOT / ".cache" / "tests"
 _JS = ROOT / "tests" / "e2e" / "js"
+_CHDB = ROOT / "tests" / "integration" / "sql" / "chdb.txt"
+_OTELCOL = ROOT / "tests" / "e2e" / "otelcol" / "requirements.txt"
 _POLICY = Path("/usr/sbin/policy-rc.d")
 
 
@@ -60,15 +63,29 @@ def javascript_sdk() -> Path | None:
     return found if found.is_dir() else None
 
 
-def _get_node() -> str | None:
-    def install(part: Path) -> str | None:
-        return _run(
-            str(ROOT / ".tools" / "bin" / "uv"), "pip", "install", "--quiet", "--require-hashes",
-            "--no-deps", "--python", sys.executable, "--target", str(part),
-            "-r", str(_JS / "requirements.txt"),
-        )  # fmt: skip
+def otel_collector() -> Path | None:
+    """The OpenTelemetry collector's program."""
+    found = _otelcol_folder() / "otel_collector" / "bin" / "otelcol-contrib_linux_amd64"
+    return found if found.exists() and platform.machine() == "x86_64" else None
 
-    return _fill(_node_folder(), install)
+
+def _get_otel_collector() -> str | None:
+    return _fill(_otelcol_folder(), lambda part: _install_from(_OTELCOL, part))
+
+
+def _otelcol_folder() -> Path:
+    return CACHE / f"otelcol-{_digest(_OTELCOL)}"
+
+
+def _install_from(requirements: Path, part: Path) -> str | None:
+    return _run(
+        str(ROOT / ".tools" / "bin" / "uv"), "pip", "install", "--quiet", "--require-hashes",
+        "--no-deps", "--python", sys.executable, "--target", str(part), "-r", str(requirements),
+    )  # fmt: skip
+
+
+def _get_node() -> str | None:
+    return _fill(_node_folder(), lambda part: _install_from(_JS / "requirements.txt", part))
 
 
 def _get_javascript_sdk() -> str | None:
@@ -106,6 +123,38 @@ def _npm_folder() -> Path:
     return CACHE / f"npm-{_digest(_JS / 'package-lock.json')}"
 
 
+def postgres_programs() -> Path | None:
+    """The folder with `initdb` and `postgres`: the newest of the machine."""
+    on_path = shutil.which("initdb")
+    folders = sorted(
+        Path("/usr/lib/postgresql").glob("*/bin"), key=lambda one: int(one.parent.name)
+    )
+    found = [*folders[::-1], *([Path(on_path).parent] if on_path else [])]
+    return next((one for one in found if (one / "postgres").exists()), None)
+
+
+def mariadb() -> Path | None:
+    """The program of the server."""
+    found = shutil.which("mariadbd") or shutil.which("mariadbd", path="/usr/sbin")
+    return Path(found) if found else None
+
+
+def chdb() -> Path | None:
+    """The folder with ClickHouse's engine as a Python package."""
+    found = CACHE / f"chdb-{_digest(_CHDB)}"
+    return found if found.is_dir() else None
+
+
+def _get_chdb() -> str | None:
+    def install(part: Path) -> str | None:
+        return _run(
+            str(ROOT / ".tools" / "bin" / "uv"), "pip", "install", "--quiet", "--require-hashes",
+            "--no-deps", "--python", sys.executable, "--target", str(part), "-r", str(_CHDB),
+        )  # fmt: skip
+
+    return _fill(CACHE / f"chdb-{_digest(_CHDB)}", install)
+
+
 def on_path(*names: str) -> Callable[[], Path | None]:
     """Finds a program by the first of its names that is there."""
 
@@ -117,6 +166,9 @@ def on_path(*names: str) -> Callable[[], Path | None]:
 
 
 NEEDS = (
+    Need("PostgreSQL", "tests/integration/sql", postgres_programs, debian=("postgresql",)),
+    Need("MariaDB", "tests/integration/sql", mariadb, debian=("mariadb-server",)),
+    Need("ClickHouse (chdb-core)", "tests/integration/sql", chdb, _get_chdb),
     Need(
         "redis-server",
         "tests/unit/components/test_redis.py",
@@ -135,6 +187,12 @@ NEEDS = (
         "tests/e2e/test_sdk_javascript.py",
         javascript_sdk,
         _get_javascript_sdk,
+    ),
+    Need(
+        "OpenTelemetry collector",
+        "tests/e2e/test_otel_collector.py",
+        otel_collector,
+        _get_otel_collector,
     ),
 )
 

@@ -91,11 +91,8 @@ async def _find(
         return _offline(asked, [journal])
     if url is not None:
         return await _live(asked, url.rstrip("/"))
-    config = (
-        given(None, (), (), (), (), chilled=True, watch=False)
-        .read(which(None, config_file))
-        .or_raise()
-    )
+    how = given(None, (), (), (), (), chilled=True)
+    config = how.read(which(None, config_file)).or_raise()
     if config.http.enabled:
         try:
             return await _live(asked, f"http://{_near(config.http.address)}")

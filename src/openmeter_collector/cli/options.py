@@ -14,7 +14,7 @@ from openmeter_collector.cli.files import environment, expand
 from openmeter_collector.cli.registry import registry_with
 from openmeter_collector.config import Config, Reading, read
 from openmeter_collector.spec.registry import Registry
-from openmeter_collector.spec.trust import VARIABLE, Trust, of_the_api, of_the_operator, powers_of
+from openmeter_collector.spec.trust import VARIABLE, Trust, of_the_operator, powers_of
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -28,6 +28,14 @@ watcher_option = click.option(
     is_flag=True,
     help="Take up changes of config, resource and mapping files while running.",
 )
+env_file_option: Callable[[F], F] = click.option(
+    "-e",
+    "--env-file",
+    "env_files",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    help="A file with environment variables; what is set already wins.",
+)
 _OPTIONS = (
     click.option("-c", "--config", "config_file", type=click.Path(path_type=Path), help="Config."),
     click.option("--log.level", "log_level", help="off, error, warn, info, debug or trace."),
@@ -38,14 +46,7 @@ _OPTIONS = (
         "-r", "--resources", multiple=True, metavar="GLOB", help="Files with more resources."
     ),
     template_option,
-    click.option(
-        "-e",
-        "--env-file",
-        "env_files",
-        multiple=True,
-        type=click.Path(path_type=Path),
-        help="A file with environment variables; what is set already wins.",
-    ),
+    env_file_option,
     click.option(
         "--allow",
         multiple=True,
@@ -69,11 +70,8 @@ class Given:
     templates: tuple[str, ...]
     env: Mapping[str, str]
     chilled: bool
-    trust: Trust
-    """How far files on this machine are trusted."""
-    api_trust: Trust
-    """How far configs that come over the network are."""
     watch: bool
+    trust: Trust
 
     def registry(self) -> Registry:
         """The components there are, with those of template files as they are now.
@@ -116,9 +114,8 @@ def given(
     env_files: tuple[Path, ...],
     *,
     chilled: bool,
-    watch: bool,
     allow: tuple[str, ...] = (),
-    allow_api: tuple[str, ...] = (),
+    watch: bool = False,
 ) -> Given:
     """Look up what the options name.
 
@@ -129,17 +126,8 @@ def given(
     # Mappings ask the process's own environment; it has to say the same.
     os.environ.update(env)
     allowed = powers_of(allow, "--allow") + powers_of([env.get(VARIABLE, "")], VARIABLE)
-    return Given(
-        log_level=log_level,
-        overrides=overrides,
-        resources=resources,
-        templates=templates,
-        env=env,
-        chilled=chilled,
-        trust=of_the_operator(*allowed),
-        api_trust=of_the_api(*powers_of(allow_api, "--allow-api")),
-        watch=watch,
-    )
+    trust = of_the_operator(*allowed)
+    return Given(log_level, overrides, resources, templates, env, chilled, watch, trust)
 
 
 def moved_behind(

@@ -29,6 +29,7 @@ from openmeter_collector.engine.replacing import run_replaceable
 from openmeter_collector.engine.run import plain_errors
 from openmeter_collector.engine.status import PipelineStatus
 from openmeter_collector.errors import ConfigError
+from openmeter_collector.presets import preset as find_preset
 from openmeter_collector.server.listener import listen
 from openmeter_collector.server.service import Service
 from openmeter_collector.telemetry.counters import MetricStore
@@ -106,6 +107,7 @@ def run(
         from openmeter_collector.cli.dry_run import dry_run as run_dry  # noqa: PLC0415 - rarely used
 
         return uvloop.run(run_dry(reading.or_raise(), how, count=dry_run_count, form=form))
+    reading.or_raise()
     collect_garbage_seldom()
     return uvloop.run(_run(reading, source, how))
 
@@ -117,11 +119,7 @@ def which(file: Path | None, config_file: Path | None, preset: str | None = None
         ConfigError: none was given and none is where one is looked for.
     """
     if preset is not None:
-        found = Path(__file__).parent.parent / "presets" / preset / "config.yaml"
-        if not found.is_file() or "/" in preset:
-            known = sorted(one.parent.name for one in found.parents[1].glob("*/config.yaml"))
-            raise ConfigError(f"--preset: there is no preset {preset!r}; known: {', '.join(known)}")
-        return found
+        return find_preset(preset).path
     given = config_file or file
     if given is not None:
         return given

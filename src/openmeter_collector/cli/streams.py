@@ -33,6 +33,7 @@ from openmeter_collector.errors import ConfigError
 from openmeter_collector.server.listener import listen
 from openmeter_collector.server.service import Service
 from openmeter_collector.server.streams_api import StreamsApi
+from openmeter_collector.spec.trust import of_the_api, powers_of
 from openmeter_collector.telemetry.counters import MetricStore
 from openmeter_collector.telemetry.logs import Log
 
@@ -44,12 +45,13 @@ from openmeter_collector.telemetry.logs import Log
     "-o", "--observability", type=click.Path(path_type=Path),
     help="A config with http, logger, metrics and tracer only.",
 )  # fmt: skip
-@click.option(
-    "--allow-api", multiple=True, metavar="POWER",
-    help="What components of configs that come through the API may do: programs, files, plugins. "
-    "(ours)",
-)  # fmt: skip
 @click.option("--no-api", is_flag=True, help="No API for managing streams.")
+@click.option(
+    "--allow-api",
+    multiple=True,
+    metavar="WHAT",
+    help="Let configs that come over the API do more: files, programs, plugins (ours).",
+)
 @click.option(
     "--prefix-stream-endpoints/--no-prefix-stream-endpoints",
     default=True,
@@ -61,6 +63,7 @@ def streams(
     config_file: Path | None,
     observability: Path | None,
     no_api: bool,
+    allow_api: tuple[str, ...],
     prefix_stream_endpoints: bool,
     log_level: str | None,
     overrides: tuple[str, ...],
@@ -68,7 +71,6 @@ def streams(
     templates: tuple[str, ...],
     env_files: tuple[Path, ...],
     allow: tuple[str, ...],
-    allow_api: tuple[str, ...],
     chilled: bool,
     watch: bool,
 ) -> int:
@@ -78,8 +80,9 @@ def streams(
     its name with `_`. The config of -c (or -o) says what all share: http, logger, metrics, resources. A
     stream that ends leaves the others running; without the API, the command ends with the last one.
 
-    The API at /streams lists, creates, reads, replaces, patches and deletes streams. It can start any
-    component: switch it off with --no-api, or put a password in front (http.basic_auth).
+    The API at /streams lists, creates, reads, replaces, patches and deletes streams. Whoever reaches it
+    can make this process connect anywhere: switch it off with --no-api, or put a password in front
+    (http.basic_auth). Configs that come over it may not touch files unless --allow-api files is given.
 
     \b
     Examples:
@@ -98,11 +101,11 @@ def streams(
         chilled=chilled,
         watch=watch,
         allow=allow,
-        allow_api=allow_api,
     )
     source = config_file or observability
     shared = read_shared(how, source)
-    library = Library(how, shared.or_raise())
+    trust = of_the_api(*powers_of(allow_api, "--allow-api"))
+    library = Library(how, shared.or_raise(), trust)
     found = library.streams(stream_files(paths))
     if no_api and not found.streams and not watch:
         raise ConfigError("streams: none was found and none can be added with --no-api; name files")
@@ -195,7 +198,7 @@ class _Run:
     async def _take_up_shared(self, running: Streams, before: Config, log: Log) -> bool:
         try:
             shared = read_shared(self._how, self._source).or_raise()
-            self._library = Library(self._how, shared)
+            self._library = Library(self._how, shared, self._library.trust_in_api)
             for node in resources_of(shared).values():
                 await running.put_resource(node)
         except ConfigError as error:

@@ -272,6 +272,9 @@ class Env(Protocol):
     def processor_resource(self, label: str) -> Chain:
         """A processor resource, one for all uses. Ask when processing, as above."""
 
+    def processor_node(self, label: str) -> Node | None:
+        """The config of a processor resource, for those that have to look into it."""
+
     # Between components
 
     def handover(self, name: str) -> Handover:

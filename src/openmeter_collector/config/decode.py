@@ -80,6 +80,7 @@ class Decoder:
         if placed is None:
             return FAULTY
         name, body = placed
+        self.report.components.append((kind, name))
         spec = self.registry.get(kind, name)
         assert spec is not None
         where = tree.entries["type" if "type" in tree.entries else name].place

@@ -49,11 +49,13 @@ class Reading(Generic[Document]):
         config: the document, or None if it cannot be run.
         problems: everything found, in order of position, from errors to notes.
         secrets: values that must not be shown, from the environment.
+        components: kind and name of every component that is written, in order.
     """
 
     config: Document | None
     problems: tuple[Problem, ...]
     secrets: frozenset[str] = field(repr=False)
+    components: tuple[tuple[str, str], ...] = ()
 
     def or_raise(self) -> Document:
         """The document.
@@ -132,11 +134,12 @@ def read(
             labels |= set(resources_of(one))
     reader.decoder.check_references(labels)
     problems = in_order(reader.decoder.report.problems, reader.secrets)
+    components = tuple(dict.fromkeys(reader.decoder.report.components))
     if made is None or any(problem.severity == "error" for problem in problems):
-        return Reading(None, problems, frozenset(reader.secrets))
+        return Reading(None, problems, frozenset(reader.secrets), components)
     for resources in more:
         made = _merged(made, resources)
-    return Reading(with_defaults(made, registry), problems, frozenset(reader.secrets))
+    return Reading(with_defaults(made, registry), problems, frozenset(reader.secrets), components)
 
 
 class _Reader:

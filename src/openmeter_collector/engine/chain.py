@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from openmeter_collector.component.env import Chain
 from openmeter_collector.component.processor import AsyncProcessor, Processor
 from openmeter_collector.message import Batch, Delivery
-from openmeter_collector.message.settlement import Stage
+from openmeter_collector.message.settlement import OnDropped, Stage, Watch
 from openmeter_collector.telemetry.counters import Metrics
 
 
@@ -22,13 +22,18 @@ class Step:
         "_error",
         "_latency",
         "_received",
+        "_rule",
         "_sent",
         "asynchronous",
         "processor",
     )
 
-    def __init__(self, processor: Processor | AsyncProcessor, metrics: Metrics) -> None:
+    def __init__(
+        self, processor: Processor | AsyncProcessor, metrics: Metrics, rule: str = "a processor"
+    ) -> None:
+        """`rule`: how the books name what it drops."""
         self.processor = processor
+        self._rule = rule
         self.asynchronous = inspect.iscoroutinefunction(processor.process)
         self._received = metrics.counter("processor_received", "Messages given to the processor.")
         self._batch_received = metrics.counter("processor_batch_received", "Batches given to it.")
@@ -39,41 +44,46 @@ class Step:
 
     def run(self, batch: Batch) -> list[Batch]:
         """Process without waiting."""
+        watch = Watch()
         began = time.perf_counter_ns()
         try:
             results: list[Batch] = self.processor.process(batch)  # type: ignore[assignment]
         except Exception as error:  # noqa: BLE001 - a defect in a processor must not cost events
             results = [[message.with_error(error) for message in batch]]
-        self._count(batch, results, began)
+        self._count(batch, results, began, watch)
         return results
 
     async def run_async(self, batch: Batch) -> list[Batch]:
         """Process, waiting where the processor does."""
         if not self.asynchronous:
             return self.run(batch)
+        watch = Watch()
         began = time.perf_counter_ns()
         try:
             results: list[Batch] = await self.processor.process(batch)  # type: ignore[misc]
         except Exception as error:  # noqa: BLE001 - as above
             results = [[message.with_error(error) for message in batch]]
-        self._count(batch, results, began)
+        self._count(batch, results, began, watch)
         return results
 
-    def _count(self, batch: Batch, results: list[Batch], began: int) -> None:
+    def _count(self, batch: Batch, results: list[Batch], began: int, watch: Watch) -> None:
         self._latency.observe(time.perf_counter_ns() - began)
+        if len(results) != 1 or len(results[0]) != len(batch):
+            watch.left_out(batch, results, self._rule)
         self._received.add(len(batch))
         self._batch_received.add()
-        known = {id(message.error) for message in batch if message.error is not None}
+        # Runs once per processor and request, whose batch is often one message: plain loops cost
+        # least there, and flags are rare.
+        flagged = []
         for result in results:
             self._sent.add(len(result))
-            self._batch_sent.add()
-            failed = sum(
-                1
-                for message in result
-                if message.error is not None and id(message.error) not in known
-            )
-            if failed:
-                self._error.add(failed)
+            for message in result:
+                if message.error is not None:
+                    flagged.append(message.error)  # noqa: PERF401
+        self._batch_sent.add(len(results))
+        if flagged:
+            known = {id(message.error) for message in batch}
+            self._error.add(sum(1 for error in flagged if id(error) not in known))
 
 
 class ProcessorChain:
@@ -130,10 +140,12 @@ def _apart(batches: Sequence[Batch]) -> tuple[list[Batch], list[Batch]]:
     return [batch for batch in sound if batch], [batch for batch in failed if batch]
 
 
-async def through(chain: Chain, delivery: Delivery) -> list[Delivery]:
+async def through(
+    chain: Chain, delivery: Delivery, on_dropped: OnDropped | None = None
+) -> list[Delivery]:
     """A delivery through processors; as it is when there are none."""
     if chain.empty:
         return [delivery]
-    with Stage(delivery) as stage:
+    with Stage(delivery, on_dropped) as stage:
         results = chain.run_sync(stage.batch) if chain.sync else await chain.run(stage.batch)
     return stage.deliveries(results)

@@ -28,6 +28,7 @@ from openmeter_collector.engine.chain import ProcessorChain, Step
 from openmeter_collector.engine.child_input import ChildInput, batched
 from openmeter_collector.engine.child_output import ChildOutput, policy_from
 from openmeter_collector.engine.http_client import open_http_client
+from openmeter_collector.engine.limits import CountedLimit
 from openmeter_collector.engine.lives import ChildLife
 from openmeter_collector.engine.state import ComponentState, PipelineState
 from openmeter_collector.engine.strict import Sieve
@@ -76,6 +77,7 @@ class Resources:
         self.rate_limits: dict[str, RateLimit] = {}
         self.inputs: dict[str, Node] = {}
         self.processors: dict[str, Chain] = {}
+        self.processor_nodes: dict[str, Node] = {}
         self.outputs: dict[str, Output] = {}
 
 
@@ -176,6 +178,9 @@ class ComponentEnv:
             return Shown(f"{node.name}: {{}}\n", {node.name: {}})
         return self._node.decodes.shown(node)
 
+    def processor_node(self, label: str) -> Node | None:
+        return self._resources.processor_nodes.get(label)
+
     def handover(self, name: str) -> Handover:
         return self._surroundings.handovers.named(name)
 
@@ -239,8 +244,13 @@ class ComponentEnv:
             for node in nodes:
                 env = self.at(node)
                 opened = await stack.enter_async_context(node.config.open(env))
-                steps.append(Step(traced_processor(self.tracing, node, opened), env.metrics))
+                traced = traced_processor(self.tracing, node, opened)
+                steps.append(Step(traced, env.metrics, _rule_name(node)))
             yield ProcessorChain(steps, strict=self.strict)
+
+
+def _rule_name(node: Node) -> str:
+    return f"{node.display()} ({node.name})"
 
 
 @asynccontextmanager
@@ -264,6 +274,8 @@ async def open_resources(
     """
     made = Resources()
     made.inputs = {node.label: node for node in config.input_resources}
+    # All of them before any is opened: a workflow looks at the branches it names when it opens.
+    made.processor_nodes = {node.label: node for node in config.processor_resources}
     for node in (
         *config.rate_limit_resources,
         *config.cache_resources,
@@ -286,11 +298,13 @@ async def open_resource(
     enter = stack.enter_async_context
     match node.kind:
         case "rate_limit":
-            into.rate_limits[node.label] = await enter(node.config.open(env))
+            limit = await enter(node.config.open(env))
+            into.rate_limits[node.label] = CountedLimit(limit, env.metrics)
         case "cache":
             opened = await enter(node.config.open(env))
             into.caches[node.label] = CountedCache(opened, env.metrics)
         case "processor":
+            into.processor_nodes[node.label] = node
             into.processors[node.label] = await enter(env.processors([node]))
         case "output":
             into.outputs[node.label] = await enter(env.output(node))

@@ -24,20 +24,24 @@ async def keep_input_running(env: Env, intake: Intake, connection: Connection) -
         ConfigError: it cannot be opened as it is configured.
     """
     attempt = 0
+    metrics = env.metrics
+    up = metrics.counter("input_connection_up", "Connections made.")
+    refused = metrics.counter("input_connection_failed", "Attempts to connect that failed.")
+    lost = metrics.counter("input_connection_lost", "Connections lost.")
     while True:
         try:
             async with env.node.config.open(env) as opened:
                 running = PullInput(env, opened) if isinstance(opened, Puller) else opened
                 connection.connected, connection.error = True, ""
                 attempt = 0
-                env.metrics.counter("input_connection_up", "Connections made.").add()
+                up.add()
                 await running.run(intake)
                 return
         except* (Disconnected, Retryable) as group:
             error = _first(group)
             attempt += 1
+            (lost if connection.connected else refused).add()
             connection.connected, connection.error = False, str(error)
-            env.metrics.counter("input_connection_lost", "Connections lost.").add()
             if attempt == 1:
                 env.log.warning("input disconnected, connecting again", error=str(error))
         await env.sleep(_RECONNECT.delay(attempt, env.random()))
@@ -52,6 +56,12 @@ class ReopeningOutput:
         self._stack = AsyncExitStack()
         self._output: Output | None = None
         self._opening = asyncio.Lock()
+        metrics = env.metrics
+        self._up = metrics.counter("output_connection_up", "Connections made.")
+        self._refused = metrics.counter(
+            "output_connection_failed", "Attempts to connect that failed."
+        )
+        self._lost = metrics.counter("output_connection_lost", "Connections lost.")
 
     async def start(self) -> None:
         """Open for the first time; a peer that is away is tried again at the first write.
@@ -71,6 +81,7 @@ class ReopeningOutput:
         except Disconnected as error:
             if self._output is output:
                 self._output = None
+                self._lost.add()
                 self._connection.connected, self._connection.error = False, str(error)
                 await self._stack.aclose()
             raise
@@ -85,8 +96,10 @@ class ReopeningOutput:
                     )
                 except (Disconnected, Retryable) as error:
                     self._connection.error = str(error)
+                    self._refused.add()
                     raise Retryable(str(error)) from error
                 self._connection.connected, self._connection.error = True, ""
+                self._up.add()
             assert self._output is not None
             return self._output
 

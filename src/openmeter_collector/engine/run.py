@@ -27,6 +27,7 @@ from openmeter_collector.engine.environment import (
     open_resources,
 )
 from openmeter_collector.engine.input_loop import BufferIntake
+from openmeter_collector.engine.latency import Latency
 from openmeter_collector.engine.lives import ReopeningOutput, keep_input_running
 from openmeter_collector.engine.output_loop import OutputLoop, OutputOptions
 from openmeter_collector.engine.state import PipelineState
@@ -142,7 +143,13 @@ class Pipeline:
         writer = traced_output(
             tracing, self._output, Sieve(output) if output_env.strict else output
         )
-        loop = OutputLoop(output_env, buffer, chain, writer, batch_chain, options)
+        waits = None
+        if self._buffer.name != "none":
+            timer = self._env(self._buffer).metrics.timer(
+                "buffer_latency_ns", "Time from giving out to settlement."
+            )
+            waits = Latency(timer)
+        loop = OutputLoop(output_env, buffer, chain, writer, batch_chain, options, waits)
         self.status.buffer = buffer.status
         self.status.delivery = loop.state
         return buffer, loop

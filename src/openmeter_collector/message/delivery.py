@@ -62,6 +62,17 @@ class Delivery:
         if settle is not None:
             settle(failure)
 
+    def tell_also(self, told: Settle) -> None:
+        """Have somebody else told the outcome as well, before whoever waits for it."""
+        settle = self._settle
+
+        def both(failure: Exception | None) -> None:
+            told(failure)
+            if settle is not None:
+                settle(failure)
+
+        self._settle = both
+
 
 def by_index(failure: Exception | None, count: int) -> Mapping[int, Exception]:
     """A failure as verdicts per message. Indexes out of range mean the batch as a whole."""

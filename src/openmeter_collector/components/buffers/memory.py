@@ -21,6 +21,7 @@ from openmeter_collector.api import (
     EndOfInput,
     Env,
     Example,
+    Final,
     Overloaded,
     Stage,
     Undeliverable,
@@ -247,9 +248,9 @@ class _Held:
         again = [
             message
             for index, message in enumerate(frame.batch)
-            if index in verdicts and not isinstance(verdicts[index], Undeliverable)
+            if index in verdicts and not isinstance(verdicts[index], Final)
         ]
-        dead = len(verdicts) - len(again)
+        dead = sum(isinstance(one, Undeliverable) for one in verdicts.values())
         if dead:
             self._dead += dead
             self._refused.add(dead)

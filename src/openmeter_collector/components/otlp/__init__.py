@@ -1,0 +1,1 @@
+"""What inputs and outputs that speak OTLP share: the protocol's records as plain values, and back."""
