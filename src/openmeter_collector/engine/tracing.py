@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Protocol
@@ -13,7 +13,7 @@ from openmeter_collector.component.input import Intake
 from openmeter_collector.component.node import Node
 from openmeter_collector.component.processor import AsyncProcessor, Processor
 from openmeter_collector.component.tracer import Attribute, Span, Tracer
-from openmeter_collector.message import Batch, Delivery
+from openmeter_collector.message import Batch, Delivery, Message
 
 _CARRIERS = frozenset({"traceparent", "tracestate"})
 
@@ -140,6 +140,12 @@ class _TracedIntake:
         except BaseException:
             span.end()  # not handed over
             raise
+
+    def dropped(self, messages: Sequence[Message], rule: str) -> None:
+        self._intake.dropped(messages, rule)
+
+    def refused(self, contents: Sequence[bytes], reason: str) -> None:
+        self._intake.refused(contents, reason)
 
     def _begin(self, delivery: Delivery) -> tuple[Span, Delivery]:
         batch = delivery.batch

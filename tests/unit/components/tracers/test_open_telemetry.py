@@ -9,7 +9,7 @@ import grpc
 import pytest
 from opentelemetry.proto.collector.trace.v1 import trace_service_pb2 as otlp
 
-from kit.pipes import REGISTRY, SCRIPTS
+from kit.pipes import REGISTRY, SCRIPTS, WRITTEN
 from openmeter_collector.api import ConfigError, Retryable
 from openmeter_collector.components.tracers import open_telemetry_collector as component
 from openmeter_collector.engine.tracing import (
@@ -105,7 +105,7 @@ pipeline:
     - sleep: {duration: 1ms}
 output:
   broker:
-    outputs: [drop: {}]
+    outputs: [scripted: {name: t}]
 tracer:
   open_telemetry_collector:
     service: mine
@@ -115,9 +115,11 @@ tracer:
 
 
 async def run(text):
+    WRITTEN.clear()
     async with running(text, REGISTRY) as pipeline:
         while pipeline.status.delivery.delivered < 3:
             await asyncio.sleep(0.001)
+    assert WRITTEN["t"][-1] == ["X", "X", "X"]
     return pipeline
 
 
@@ -130,7 +132,7 @@ async def test_spans_stand_for_batches_and_for_what_is_inside(way):
         "mapping",
         "noop",
         "output_broker",
-        "output_drop",
+        "output_scripted",
         "pipeline",
         "sleep",
     ]
@@ -140,7 +142,7 @@ async def test_spans_stand_for_batches_and_for_what_is_inside(way):
         ("noop", "input_generate"),
         ("mapping", "pipeline"),
         ("sleep", "pipeline"),
-        ("output_drop", "output_broker"),
+        ("output_scripted", "output_broker"),
     ]:
         assert spans(inner).parent_span_id == spans(outer).span_id
     about = {one.key: one.value for one in spans("mapping").attributes}
@@ -158,8 +160,10 @@ async def test_a_failure_is_on_the_span_of_whoever_failed():
 
     async with by_http() as (where, collected):
         SCRIPTS["t"] = script
-        text = (CONFIG % where).replace("broker:\n    outputs: [drop: {}]", "scripted: {name: t}")
-        await run(text)
+        text = CONFIG % where
+        await run(
+            text.replace("broker:\n    outputs: [scripted: {name: t}]", "scripted: {name: t}")
+        )
         del SCRIPTS["t"]
     first, second = [span for span in collected.spans if span.name == "output_scripted"]
     assert (first.status.code, first.status.message) == (2, "away")
