@@ -120,6 +120,8 @@ NOT_OPENED = {
     ("processor", "cached"): "it needs a cache resource",
     ("processor", "rate_limit"): "it needs a rate limit resource",
     ("processor", "resource"): "it needs a resource in the config",
+    ("input", "kubernetes_resources"): "it needs a cluster",
+    ("input", "schedule"): "a child input says what it does",
     ("input", "batched"): "a child input says what it does",
     ("input", "broker"): "a child input says what it does",
     ("input", "read_until"): "a child input says what it does",

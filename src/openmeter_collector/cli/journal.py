@@ -86,6 +86,11 @@ def shown_time(unix_ms: float) -> str:
     return datetime.fromtimestamp(unix_ms / 1000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
+def printable(text: str) -> str:
+    """Text that a terminal may be shown, whatever a stranger chose as a name or an answer."""
+    return "".join(one if one.isprintable() else "?" for one in text)
+
+
 def table(heads: list[str], rows: list[list[str]]) -> str:
     """Rows below heads; columns whose cells are all numbers stand to the right."""
     widths = [max(len(row[at]) for row in [heads, *rows]) for at in range(len(heads))]

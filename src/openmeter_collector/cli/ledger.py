@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import click
 
-from openmeter_collector.cli.journal import journal_of, journal_options, table
+from openmeter_collector.cli.journal import journal_of, journal_options, printable, table
 from openmeter_collector.storage import ledger as books
 from openmeter_collector.storage.audit import audited
 from openmeter_collector.storage.visit import reading
@@ -98,14 +98,14 @@ def _names(line: books.Line) -> list[str]:
 
 def _shown(text: str) -> str:
     """Printable whatever a sender chose as a name."""
-    clean = "".join(one if one.isprintable() else "?" for one in text)
+    clean = printable(text)
     return (clean if len(clean) <= 40 else clean[:37] + "...") or "-"
 
 
 def _rules(title: str, rules: dict[str, int]) -> list[str]:
     if not rules:
         return []
-    rows = [f"  {count:>10}  {_shown_rule(rule)}" for rule, count in sorted(rules.items())]
+    rows = [f"  {count:>10}  {printable(rule)}" for rule, count in sorted(rules.items())]
     return ["", f"{title}:", *rows]
 
 

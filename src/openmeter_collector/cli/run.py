@@ -10,6 +10,7 @@ import click
 import uvloop
 
 from openmeter_collector.cli.files import expand
+from openmeter_collector.cli.leader import LeaderArguments, leader_options
 from openmeter_collector.cli.options import Given, given, run_options
 from openmeter_collector.cli.process import (
     collect_garbage_seldom,
@@ -26,6 +27,7 @@ from openmeter_collector.config import Config, Reading
 from openmeter_collector.engine.environment import Surroundings
 from openmeter_collector.engine.exporting import exporting
 from openmeter_collector.engine.replacing import run_replaceable
+from openmeter_collector.engine.replicas import LeaderFlags, replicated, shown_leadership
 from openmeter_collector.engine.run import plain_errors
 from openmeter_collector.engine.status import PipelineStatus
 from openmeter_collector.errors import ConfigError
@@ -41,6 +43,7 @@ _LOOKED_FOR = ("/benthos.yaml", "/etc/benthos/config.yaml", "/etc/benthos.yaml")
 @click.command()
 @click.argument("file", required=False, type=click.Path(path_type=Path))
 @run_options
+@leader_options
 @click.option("--preset", help="Run a config that comes with the collector, such as http-server.")
 @click.option(
     "--dry-run",
@@ -77,6 +80,7 @@ def run(
     allow: tuple[str, ...],
     chilled: bool,
     watch: bool,
+    leader: LeaderArguments,
 ) -> int:
     r"""Run a pipeline until its input ends or it is told to stop.
 
@@ -107,9 +111,8 @@ def run(
         from openmeter_collector.cli.dry_run import dry_run as run_dry  # noqa: PLC0415 - rarely used
 
         return uvloop.run(run_dry(reading.or_raise(), how, count=dry_run_count, form=form))
-    reading.or_raise()
     collect_garbage_seldom()
-    return uvloop.run(_run(reading, source, how))
+    return uvloop.run(_run(reading, source, how, leader.flags(how.env)))
 
 
 def which(file: Path | None, config_file: Path | None, preset: str | None = None) -> Path:
@@ -132,7 +135,7 @@ def which(file: Path | None, config_file: Path | None, preset: str | None = None
     )
 
 
-async def _run(reading: Reading[Config], source: Path, how: Given) -> int:
+async def _run(reading: Reading[Config], source: Path, how: Given, leader: LeaderFlags) -> int:
     config = reading.or_raise()
     # Logs go to standard output, unless events do.
     to_stdout = config.output is None or config.output.name != "stdout"
@@ -153,6 +156,8 @@ async def _run(reading: Reading[Config], source: Path, how: Given) -> int:
         await serve(stack, service, config, log, reading.secrets)
         watching = asyncio.create_task(_watch(source, how, config, changed, log), name="watch")
         stack.callback(watching.cancel)
+        surroundings = await stack.enter_async_context(replicated(config, leader, surroundings))
+        service.leadership = shown_leadership(surroundings)
         ended = await run_replaceable(config, surroundings, stop, changed, show)
     say_goodbye(log, ended)
     return 0

@@ -11,6 +11,7 @@ import click
 import uvloop
 
 from openmeter_collector.cli.files import expand
+from openmeter_collector.cli.leader import LeaderArguments, leader_options
 from openmeter_collector.cli.options import Given, given, run_options
 from openmeter_collector.cli.process import (
     collect_garbage_seldom,
@@ -27,13 +28,13 @@ from openmeter_collector.cli.watch import Print, changes, fingerprint
 from openmeter_collector.config import Config, InvalidConfig, Reading, Stream, resources_of
 from openmeter_collector.engine.environment import Surroundings
 from openmeter_collector.engine.exporting import exporting
+from openmeter_collector.engine.replicas import LeaderFlags, replicated, shown_leadership
 from openmeter_collector.engine.run import plain_errors
 from openmeter_collector.engine.streams import Streams
 from openmeter_collector.errors import ConfigError
 from openmeter_collector.server.listener import listen
 from openmeter_collector.server.service import Service
 from openmeter_collector.server.streams_api import StreamsApi
-from openmeter_collector.spec.trust import of_the_api, powers_of
 from openmeter_collector.telemetry.counters import MetricStore
 from openmeter_collector.telemetry.logs import Log
 
@@ -41,17 +42,16 @@ from openmeter_collector.telemetry.logs import Log
 @click.command()
 @click.argument("paths", nargs=-1)
 @run_options
+@leader_options
 @click.option(
     "-o", "--observability", type=click.Path(path_type=Path),
     help="A config with http, logger, metrics and tracer only.",
 )  # fmt: skip
-@click.option("--no-api", is_flag=True, help="No API for managing streams.")
 @click.option(
-    "--allow-api",
-    multiple=True,
-    metavar="WHAT",
+    "--allow-api", multiple=True, metavar="WHAT",
     help="Let configs that come over the API do more: files, programs, plugins (ours).",
-)
+)  # fmt: skip
+@click.option("--no-api", is_flag=True, help="No API for managing streams.")
 @click.option(
     "--prefix-stream-endpoints/--no-prefix-stream-endpoints",
     default=True,
@@ -73,6 +73,7 @@ def streams(
     allow: tuple[str, ...],
     chilled: bool,
     watch: bool,
+    leader: LeaderArguments,
 ) -> int:
     r"""Run the streams of all PATHS (files, folders, globs) side by side.
 
@@ -101,17 +102,17 @@ def streams(
         chilled=chilled,
         watch=watch,
         allow=allow,
+        allow_api=allow_api,
     )
     source = config_file or observability
     shared = read_shared(how, source)
-    trust = of_the_api(*powers_of(allow_api, "--allow-api"))
-    library = Library(how, shared.or_raise(), trust)
+    library = Library(how, shared.or_raise())
     found = library.streams(stream_files(paths))
     if no_api and not found.streams and not watch:
         raise ConfigError("streams: none was found and none can be added with --no-api; name files")
     run = _Run(how, source, paths, library, api=not no_api, prefix=prefix_stream_endpoints)
     collect_garbage_seldom()
-    return uvloop.run(run.run(shared, found))
+    return uvloop.run(run.run(shared, found, leader.flags(how.env)))
 
 
 def read_shared(how: Given, source: Path | None) -> Reading[Config]:
@@ -139,7 +140,7 @@ class _Run:
         self._api = api
         self._prefix = prefix
 
-    async def run(self, shared: Reading[Config], found: Found) -> int:
+    async def run(self, shared: Reading[Config], found: Found, leader: LeaderFlags) -> int:
         config = shared.or_raise()
         log = log_of(config, self._how.log_level, to_stdout=not _prints(found.streams.values()))
         tell_warnings(log, [*shared.problems, *found.problems])
@@ -150,6 +151,8 @@ class _Run:
         stop_on_signals(stop, log, float(config.shutdown_delay))
         async with plain_errors(), AsyncExitStack() as stack:
             service.exporter = await stack.enter_async_context(exporting(config, around))
+            around = await stack.enter_async_context(replicated(config, leader, around))
+            service.leadership = shown_leadership(around)
             running = Streams(
                 config, around, prefix_mounts=self._prefix, stay=self._api or self._how.watch
             )
@@ -198,7 +201,7 @@ class _Run:
     async def _take_up_shared(self, running: Streams, before: Config, log: Log) -> bool:
         try:
             shared = read_shared(self._how, self._source).or_raise()
-            self._library = Library(self._how, shared, self._library.trust_in_api)
+            self._library = Library(self._how, shared)
             for node in resources_of(shared).values():
                 await running.put_resource(node)
         except ConfigError as error:

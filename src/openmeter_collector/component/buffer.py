@@ -37,7 +37,7 @@ class DeadLetter:
     """An event that can never be delivered as it is, with all that is known about why.
 
     One letter may come back with several deliveries (an archive of many events, refused as one);
-    `filed` is set by the buffer that has it, so that it is kept once.
+    `filed` is set by the buffer that has it, so that its bytes are kept once.
     """
 
     message: Message

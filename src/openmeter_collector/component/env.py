@@ -15,6 +15,7 @@ from openmeter_collector.component.buffer import Buffer
 from openmeter_collector.component.cache import Cache
 from openmeter_collector.component.inproc import Handover
 from openmeter_collector.component.input import Input, Intake
+from openmeter_collector.component.leader import Leadership
 from openmeter_collector.component.node import Node, Shown
 from openmeter_collector.component.output import Output
 from openmeter_collector.component.rate_limit import RateLimit
@@ -189,6 +190,10 @@ class Env(Protocol):
         """
 
     @property
+    def leadership(self) -> Leadership | None:
+        """What decides whether this replica does the work of this component; None when each does."""
+
+    @property
     def state(self) -> State:
         """What this component remembers across restarts, if the pipeline has a place for it."""
 
@@ -228,8 +233,12 @@ class Env(Protocol):
     # Children. Composite components (`switch`, `broker`, `schedule`) open them through the engine,
     # which adds their processors, counters and names.
 
-    def input(self, node: Node) -> AbstractAsyncContextManager[Input]:
-        """Open a child input."""
+    def input(self, node: Node, *, reopen: bool = True) -> AbstractAsyncContextManager[Input]:
+        """Open a child input.
+
+        Args:
+            reopen: when its connection is lost, open it again; else raise what it raised.
+        """
 
     def output(self, node: Node) -> AbstractAsyncContextManager[Output]:
         """Open a child output: with its batching, processors and counters."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Final, Literal
 
 from openmeter_collector.component.node import Node
+from openmeter_collector.config.replicas import LeaderElection, State
 from openmeter_collector.spec.component import field, section
 from openmeter_collector.spec.fields import (
     BufferNode,
@@ -244,6 +245,18 @@ class Config:
     )
     shutdown_timeout: Duration = field(
         default=Duration("20s"), doc="Time to finish in order; what is left stays in the buffer."
+    )
+    leader_election: LeaderElection = field(
+        default_factory=LeaderElection,
+        ours=True,
+        advanced=True,
+        doc="Which of several replicas fetches.",
+    )
+    state: State = field(
+        default_factory=State,
+        ours=True,
+        advanced=True,
+        doc="Where positions in sources are kept for all replicas.",
     )
     error_handling: ErrorHandling = field(
         default_factory=ErrorHandling, advanced=True, doc="What to do with failed messages."

@@ -11,7 +11,7 @@ from openmeter_collector.component.input import Intake
 from openmeter_collector.engine.batching import Batcher, Policy
 from openmeter_collector.engine.chain import through
 from openmeter_collector.engine.input_loop import as_one
-from openmeter_collector.engine.lives import keep_input_running
+from openmeter_collector.engine.lives import keep_input_running, run_input_once
 from openmeter_collector.engine.status import Connection
 from openmeter_collector.errors import EndOfInput, Overloaded
 from openmeter_collector.message import Delivery, Message
@@ -21,16 +21,17 @@ from openmeter_collector.message.settlement import Stage
 class ChildInput:
     """See `component.input.Input`. Opened anew when its connection is lost, unlike its parent."""
 
-    def __init__(self, env: Env, chain: Chain) -> None:
+    def __init__(self, env: Env, chain: Chain, *, reopen: bool = True) -> None:
         self._env = env
         self._chain = chain
+        self._run = keep_input_running if reopen else run_input_once
 
     async def run(self, intake: Intake) -> None:
         """See `Input.run`."""
         node = self._env.node
         async with asyncio.TaskGroup() as tasks:
             within = _ChildIntake(self._env, self._chain, intake, tasks)
-            await keep_input_running(self._env, within, Connection(node.label, node.path))
+            await self._run(self._env, within, Connection(node.label, node.path))
 
 
 class _ChildIntake:

@@ -134,6 +134,8 @@ class ChildOutput:
             try:
                 await self._output.write(one.batch)
             except Dropped as error:
+                self._sent.add(len(one.batch))
+                self._batch_sent.add()
                 one.settle(error)
                 continue
             except Exception as error:  # noqa: BLE001 - handed up through the settlement

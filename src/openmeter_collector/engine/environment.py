@@ -16,6 +16,7 @@ from openmeter_collector.component.cache import Cache
 from openmeter_collector.component.env import AsgiApp, Chain, HttpClient, Listener, ListenOptions
 from openmeter_collector.component.inproc import Handover, Handovers
 from openmeter_collector.component.input import Input, Intake
+from openmeter_collector.component.leader import Leadership
 from openmeter_collector.component.node import Node, Shown
 from openmeter_collector.component.output import Output
 from openmeter_collector.component.rate_limit import RateLimit
@@ -63,6 +64,10 @@ class Surroundings:
     monotonic: Callable[[], float] = time.monotonic
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
     random: Callable[[], float] = random.random
+    leadership: Leadership | None = None
+    """Whether this replica leads; None when there is no election."""
+    only_on_leader: frozenset[str] = frozenset()
+    """Labels and names of inputs that run on the leader only, beside those that always do."""
     store: StateStore | None = None
     """Where positions in sources are kept; None for the pipeline's own buffer."""
     state: PipelineState = field(default_factory=PipelineState)
@@ -114,10 +119,20 @@ class ComponentEnv:
         return self._surroundings.data_dir
 
     @property
+    def leadership(self) -> Leadership | None:
+        around, node = self._surroundings, self._node
+        named = node.name in around.only_on_leader or node.label in around.only_on_leader
+        return around.leadership if named or runs_on_leader(node) else None
+
+    @property
     def state(self) -> State:
-        stream = self._surroundings.labels.get("stream", "")
+        around = self._surroundings
+        stream = around.labels.get("stream", "")
         return ComponentState(
-            self._surroundings.state, f"{stream}/{self._node.display()}", self._log
+            around.state,
+            f"{stream}/{self._node.display()}",
+            self._log,
+            lambda: around.leadership.fence if around.leadership else 0,
         )
 
     def now(self) -> float:
@@ -196,10 +211,10 @@ class ComponentEnv:
         return ComponentEnv(self._surroundings, self._resources, node)
 
     @asynccontextmanager
-    async def input(self, node: Node) -> AsyncIterator[Input]:
+    async def input(self, node: Node, *, reopen: bool = True) -> AsyncIterator[Input]:
         env = self.at(node)
         async with env.processors(node.processors) as chain:
-            yield ChildInput(env, chain)
+            yield ChildInput(env, chain, reopen=reopen)
 
     @asynccontextmanager
     async def batched(self, policy: object, intake: Intake) -> AsyncIterator[Intake]:
@@ -251,6 +266,11 @@ class ComponentEnv:
 
 def _rule_name(node: Node) -> str:
     return f"{node.display()} ({node.name})"
+
+
+def runs_on_leader(node: Node) -> bool:
+    """Whether a component says of itself that one replica is enough."""
+    return bool(getattr(type(node.config), "leader_only", False))
 
 
 @asynccontextmanager

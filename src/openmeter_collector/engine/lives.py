@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import AsyncExitStack
+from typing import cast
 
 from openmeter_collector.component.env import Env
-from openmeter_collector.component.input import Intake, Puller
+from openmeter_collector.component.input import Input, Intake, Puller
 from openmeter_collector.component.output import Output
+from openmeter_collector.engine.election.leading import while_leading
 from openmeter_collector.engine.input_loop import PullInput
 from openmeter_collector.engine.retry import BackOff
 from openmeter_collector.engine.status import Connection
@@ -18,24 +20,29 @@ _RECONNECT = BackOff(initial=0.5, longest=30.0)
 
 
 async def keep_input_running(env: Env, intake: Intake, connection: Connection) -> None:
-    """Open the input and run it, again and again, until it ends by itself or is cancelled.
+    """Open the input and run it, again and again, until it ends by itself or is cancelled; only while
+    this replica leads, if it is an input of that kind.
 
     Raises:
         ConfigError: it cannot be opened as it is configured.
     """
+    if env.leadership is None:
+        await _keep_running(env, intake, connection)
+        return
+    connection.connected, connection.error = True, ""  # standing by is all that is wanted of it
+    await while_leading(env.leadership, lambda: _keep_running(env, intake, connection))
+
+
+async def _keep_running(env: Env, intake: Intake, connection: Connection) -> None:
     attempt = 0
     metrics = env.metrics
-    up = metrics.counter("input_connection_up", "Connections made.")
     refused = metrics.counter("input_connection_failed", "Attempts to connect that failed.")
     lost = metrics.counter("input_connection_lost", "Connections lost.")
     while True:
         try:
             async with env.node.config.open(env) as opened:
-                running = PullInput(env, opened) if isinstance(opened, Puller) else opened
-                connection.connected, connection.error = True, ""
                 attempt = 0
-                up.add()
-                await running.run(intake)
+                await _run(env, opened, intake, connection)
                 return
         except* (Disconnected, Retryable) as group:
             error = _first(group)
@@ -45,6 +52,19 @@ async def keep_input_running(env: Env, intake: Intake, connection: Connection) -
             if attempt == 1:
                 env.log.warning("input disconnected, connecting again", error=str(error))
         await env.sleep(_RECONNECT.delay(attempt, env.random()))
+
+
+async def run_input_once(env: Env, intake: Intake, connection: Connection) -> None:
+    """Open the input and run it; whatever it raises is for the caller."""
+    async with env.node.config.open(env) as opened:
+        await _run(env, opened, intake, connection)
+
+
+async def _run(env: Env, opened: object, intake: Intake, connection: Connection) -> None:
+    running = PullInput(env, opened) if isinstance(opened, Puller) else cast("Input", opened)
+    connection.connected, connection.error = True, ""
+    env.metrics.counter("input_connection_up", "Connections made.").add()
+    await running.run(intake)
 
 
 class ReopeningOutput:

@@ -227,6 +227,9 @@ class OutputLoop:
             self._answered()
             raise
         except Dropped:
+            # Written, as far as this output is concerned; dashboards count it so.
+            self._sent.add(len(messages))
+            self._batch_sent.add()
             self._dropped.add(len(messages))
             self._answered()
             raise

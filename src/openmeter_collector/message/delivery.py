@@ -27,10 +27,14 @@ class Checkpoint:
 
     A buffer that can (the journal) commits it in the same transaction as the events. A component
     makes its checkpoints with `Env.state`, which knows the key.
+
+    Attributes:
+        term: of the leader on which it was made; 0 without leader election.
     """
 
     key: str
     value: bytes
+    term: int = 0
 
 
 class Delivery:

@@ -60,6 +60,7 @@ class Service:
         api: what manages streams, if that is wanted.
         config: the config as YAML and as JSON, without secrets, for the debug endpoints; None keeps
             those closed.
+        leadership: what `/ready` says of leader election; None when there is none.
     """
 
     metrics: MetricStore
@@ -69,6 +70,7 @@ class Service:
     streams: bool = False
     api: Api | None = None
     config: tuple[str, bytes] | None = None
+    leadership: Callable[[], Mapping[str, Any]] | None = None
     _mounted: list[_Mounted] = field(default_factory=list)
 
     async def __call__(self, scope: Scope, receive: AsgiReceive, send: AsgiSend) -> None:
@@ -176,6 +178,8 @@ class Service:
             for one in (pipeline.input, pipeline.output)
         ]
         body: dict[str, Any] = {"statuses": statuses}
+        if self.leadership is not None:
+            body["leader_election"] = self.leadership()
         if problems:
             body["problems"] = problems
         return _json(200 if self.pipelines and not problems else 503, body)

@@ -6,6 +6,7 @@ import apsw
 
 from openmeter_collector.errors import StorageError
 from openmeter_collector.storage import ledger
+from openmeter_collector.storage.dead_letters import letter_lines
 from openmeter_collector.storage.frame import decode_frame
 from openmeter_collector.storage.ledger import NO_NAMES, Names, Tally
 
@@ -20,7 +21,8 @@ def audited(connection: apsw.Connection, since: int = 0) -> list[ledger.Line]:
     """
     connection.execute("BEGIN")  # one snapshot
     try:
-        return ledger.read_lines(connection, waiting_in(connection), since)
+        facts = waiting_in(connection), letter_lines(connection)
+        return ledger.read_lines(connection, *facts, since)
     finally:
         connection.execute("ROLLBACK")
 
@@ -49,8 +51,11 @@ def settle_differences(connection: apsw.Connection) -> int:
     changes = ledger.Changes()
     lost = 0
     with connection:
-        for line in ledger.read_lines(connection, waiting_in(connection)):
+        facts = waiting_in(connection), letter_lines(connection)
+        for line in ledger.read_lines(connection, *facts):
             names = (line.source, line.type)
+            if line.letters != line.counts["dead"]:
+                changes.add(line.hour, "dead", {names: line.letters - line.counts["dead"]})
             if line.balance > 0:
                 lost += line.balance
                 changes.add(line.hour, "lost", {names: line.balance})

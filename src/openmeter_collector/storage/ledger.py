@@ -28,6 +28,9 @@ Names = tuple[str, str]
 Tally = Mapping[Names, int]
 """How many events of each source and type."""
 
+Facts = Mapping[tuple[int, Names], int]
+"""Events that are there, by hour of receipt and names."""
+
 NO_NAMES: Final[Names] = ("", "")
 OTHER: Final[Names] = ("(other)", "(other)")
 """Where events are counted once an hour has all the lines it may have."""
@@ -250,6 +253,7 @@ class Line:
 
     Attributes:
         waiting: events that are in the file and wait for delivery, counted there.
+        letters: dead letters that are in the file, counted there.
         dropped_by, rejected_for: the rules, with how many events each.
     """
 
@@ -258,23 +262,25 @@ class Line:
     type: str
     counts: dict[str, int]
     waiting: int = 0
+    letters: int = 0
     dropped_by: dict[str, int] = field(default_factory=dict)
     rejected_for: dict[str, int] = field(default_factory=dict)
 
     @property
     def balance(self) -> int:
         """0 when the books are right: received less all that can have become of it."""
-        out = ("delivered", "dead", "dropped", "lost")
-        return self.counts["received"] - sum(self.counts[name] for name in out) - self.waiting
+        out = sum(self.counts[name] for name in ("delivered", "dropped", "lost"))
+        return self.counts["received"] - out - self.letters - self.waiting
 
 
 def read_lines(
-    connection: apsw.Connection, waiting: Mapping[tuple[int, Names], int], since: int = 0
+    connection: apsw.Connection, waiting: Facts, letters: Facts, since: int = 0
 ) -> list[Line]:
     """All lines from an hour on, in order.
 
     Args:
-        waiting: what waits, counted in the frames themselves, see `inspect.waiting`.
+        waiting: what waits, counted in the frames themselves; see `audit`.
+        letters: the dead letters that there are.
     """
     lines: dict[tuple[int, Names], Line] = {}
     query = f"SELECT hour, source, type, {', '.join(COLUMNS)} FROM ledger WHERE hour >= ?"  # noqa: S608
@@ -283,10 +289,10 @@ def read_lines(
         lines[int(hour), (source, kind)] = Line(int(hour), source, kind, counted)
     for (hour, names), count in waiting.items():
         if hour >= since:
-            line = lines.get((hour, names)) or lines.get((hour, OTHER))
-            if line is None:
-                line = lines[hour, names] = Line(hour, *names, dict.fromkeys(COLUMNS, 0))
-            line.waiting += count
+            _line_of(lines, hour, names).waiting += count
+    for (hour, names), count in letters.items():
+        if hour >= since:
+            _line_of(lines, hour, names).letters += count
     rules = "SELECT hour, source, type, kind, rule, events FROM ledger_rules WHERE hour >= ?"
     for hour, source, kind, what, rule, events in connection.execute(rules, (since,)):
         line = lines.get((int(hour), (source, kind)))
@@ -296,11 +302,19 @@ def read_lines(
     return [lines[key] for key in sorted(lines)]
 
 
+def _line_of(lines: dict[tuple[int, Names], Line], hour: int, names: Names) -> Line:
+    line = lines.get((hour, names)) or lines.get((hour, OTHER))
+    if line is None:
+        line = lines[hour, names] = Line(hour, *names, dict.fromkeys(COLUMNS, 0))
+    return line
+
+
 def total(lines: Sequence[Line]) -> Line:
     """All lines as one."""
     summed = Line(0, "", "", dict.fromkeys(COLUMNS, 0))
     for line in lines:
         summed.waiting += line.waiting
+        summed.letters += line.letters
         for name in COLUMNS:
             summed.counts[name] += line.counts[name]
         for into, found in (

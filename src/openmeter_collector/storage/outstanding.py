@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from openmeter_collector.component.buffer import Undeliverable
 from openmeter_collector.errors import Dropped
-from openmeter_collector.message import Batch, by_index
+from openmeter_collector.message import Batch, Message, by_index
 from openmeter_collector.storage.dead_letters import BuriedLetter
 from openmeter_collector.storage.group import Settlement, StoredFrame
 from openmeter_collector.storage.ledger import Names, Tally, hour_of, names_of
@@ -84,7 +84,7 @@ class Outstanding:
                 self._move(names_of(message.content), self._delivered)
             elif isinstance(error, Undeliverable):
                 self._move(names_of(message.content), self._dead)
-                self._file(error)
+                self._file(error, message)
             elif isinstance(error, Dropped):
                 tally = dict(self._dropped.get(error.rule, {}))
                 self._move(names_of(message.content), tally)
@@ -123,11 +123,12 @@ class Outstanding:
         self.left = left
         into[names] = into.get(names, 0) + 1
 
-    def _file(self, verdict: Undeliverable) -> None:
-        for letter in verdict.letters:
-            if not letter.filed:
-                letter.filed = True
-                self._letters.append(BuriedLetter(letter, self.received_ms))
+    def _file(self, verdict: Undeliverable, stored: Message) -> None:
+        """One letter for each event that was received, whatever became of it on the way."""
+        letter = verdict.letters[0]
+        others = len(verdict.letters) - 1
+        self._letters.append(BuriedLetter(letter, self.received_ms, stored, letter.filed, others))
+        letter.filed = True
 
 
 def _sum(one: Tally, other: Tally) -> dict[Names, int]:

@@ -243,7 +243,10 @@ def _salvage(path: Path, target: apsw.Connection, report: SetAside) -> None:
 
 def _copy(source: apsw.Connection, target: apsw.Connection, table: str) -> int:
     """Copy the rows of a table that can be read; an older file may not have it."""
-    columns = [str(row[1]) for row in target.execute(f"PRAGMA table_info({table})")]
+    there = set(_columns(source, table))
+    columns = [name for name in _columns(target, table) if name in there]
+    if not columns:
+        return 0
     names = ", ".join(columns)
     insert = f"INSERT OR IGNORE INTO {table} ({names}) VALUES ({','.join('?' * len(columns))})"  # noqa: S608
     copied = 0
@@ -256,7 +259,7 @@ def _copy(source: apsw.Connection, target: apsw.Connection, table: str) -> int:
 
 def _frames(source: apsw.Connection, report: SetAside) -> Iterator[tuple[Any, ...]]:
     after = 0
-    tally = "tally" if _has_tally(source) else "NULL"
+    tally = "tally" if "tally" in _columns(source, "frames") else "NULL"
     while True:
         try:
             row = source.execute(
@@ -285,11 +288,12 @@ def _frames(source: apsw.Connection, report: SetAside) -> Iterator[tuple[Any, ..
         yield tuple(row)
 
 
-def _has_tally(source: apsw.Connection) -> bool:
+def _columns(connection: apsw.Connection, table: str) -> list[str]:
+    """A table's columns; none when there is no such table, or it cannot be told."""
     try:
-        return any(row[1] == "tally" for row in source.execute("PRAGMA table_info(frames)"))
+        return [str(row[1]) for row in connection.execute(f"PRAGMA table_info({table})")]
     except apsw.Error:
-        return False
+        return []
 
 
 def _past(source: apsw.Connection, after: int) -> int:

@@ -19,6 +19,9 @@ from openmeter_collector.storage.frame import decode_frame
 TABLES_2: Final = (
     ledger.TABLES
     + """
+ALTER TABLE dead_letters ADD COLUMN stored BLOB;
+ALTER TABLE dead_letters ADD COLUMN stored_metadata BLOB;
+ALTER TABLE dead_letters ADD COLUMN original BLOB;
 CREATE TABLE returned (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
     received_ms INTEGER NOT NULL,

@@ -5,6 +5,7 @@ import asyncio
 import pytest
 
 from kit.sql import Kept, driver_for, execute, node_of, read_all, read_until
+from openmeter_collector.bloblang import compile
 from openmeter_collector.components.sql.values import moment_of
 from openmeter_collector.errors import ConfigError, Retryable
 from openmeter_collector.testing.env import FakeEnv
@@ -55,6 +56,22 @@ async def test_rows_become_messages_and_the_input_ends(server):
     assert ids(kept) == list(range(25))
     assert kept.sizes == [10, 10, 5]
     assert kept.rows[3] == {"id": 3, "changed": "2026-01-01T00:00:03.5Z", "customer": "c0"}
+
+
+async def test_numbers_are_numbers_to_mappings(server):
+    number = {"postgres": "2.0::float8", "mysql": "2e0", "clickhouse": "toFloat64(2)"}
+    real = number.get(server.driver, "CAST(2 AS DOUBLE)")
+    node = node_of(
+        "input",
+        "sql_raw",
+        driver=server.driver,
+        dsn=server.dsn,
+        query=f"SELECT 7 AS id, {real} AS whole",
+    )
+    mapping = compile('root = "%d %v".format(this.id, this.whole)')
+    (message,) = (await read_all(node)).messages
+    assert mapping.run([message], 0)[0] == b"7 2"
+    assert message.content == b'{"id":7,"whole":2}'
 
 
 async def test_an_empty_result_is_no_message(server):

@@ -11,16 +11,15 @@ from openmeter_collector.api import (
     CollectorError,
     Env,
     Example,
-    MappingText,
     Output,
     Rejected,
     as_failure,
     field,
     output,
 )
-from openmeter_collector.components.sql.contract import Database, Insert
-from openmeter_collector.components.sql.fields import SqlConnection, open_database
-from openmeter_collector.components.sql.inserting import values_of
+from openmeter_collector.components.sql.contract import Database
+from openmeter_collector.components.sql.fields import open_database
+from openmeter_collector.components.sql.inserting import SqlTarget, values_of
 
 EVENTS = Example(
     "Keep a copy of every event, once",
@@ -41,7 +40,7 @@ EVENTS = Example(
 
 
 @output("sql_insert", categories=("Services",), examples=[EVENTS])
-class SqlInsertOutput(SqlConnection):
+class SqlInsertOutput(SqlTarget):
     """Inserts a row for each message, a batch in one transaction (ClickHouse: in one insert).
 
     What the database refuses because of the data, such as a value that does not fit, is narrowed down
@@ -50,25 +49,6 @@ class SqlInsertOutput(SqlConnection):
     table refuse duplicates, and say so in `suffix` (`ON CONFLICT DO NOTHING`).
     """
 
-    table: str = field(doc="The table.")
-    columns: list[str] = field(minimum=1, doc="Its columns.", examples=[["id", "subject"]])
-    args_mapping: MappingText = field(
-        doc="Makes an array with a value for each column.",
-        examples=["root = [ this.id, this.subject ]"],
-    )
-    prefix: str = field(default="", advanced=True, doc="Put before the INSERT.")
-    suffix: str = field(
-        default="",
-        advanced=True,
-        doc="Put at the end of the query.",
-        examples=["ON CONFLICT (id) DO NOTHING"],
-    )
-    options: list[str] = field(
-        default_factory=list,
-        advanced=True,
-        doc="Words between INSERT and INTO.",
-        examples=[["IGNORE"]],
-    )
     max_in_flight: int = field(default=64, minimum=1, doc="Inserts under way at the same time.")
     batching: BatchPolicy = field(
         default_factory=BatchPolicy, doc="How rows are put together into one insert."
@@ -85,9 +65,7 @@ class _Inserter:
         self._mapping = config.args_mapping
         self._database = database
         self._where = env.node.display()
-        self._insert = Insert(
-            config.table, config.columns, config.prefix, config.suffix, config.options
-        )
+        self._insert = config.insert()
 
     async def write(self, batch: Batch) -> None:
         made, failed = values_of(self._mapping, batch, len(self._insert.columns))

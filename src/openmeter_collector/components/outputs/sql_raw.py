@@ -11,7 +11,6 @@ from openmeter_collector.api import (
     CollectorError,
     Env,
     Example,
-    MappingText,
     Output,
     Rejected,
     as_failure,
@@ -19,8 +18,8 @@ from openmeter_collector.api import (
     output,
 )
 from openmeter_collector.components.sql.contract import Database, Statement
-from openmeter_collector.components.sql.fields import SqlConnection, open_database
-from openmeter_collector.components.sql.statements_fields import Prepared, RawStatement, prepared
+from openmeter_collector.components.sql.fields import open_database
+from openmeter_collector.components.sql.statements_fields import Prepared, SqlStatements, prepared
 
 UPSERT = Example(
     "Keep the last state of each subject",
@@ -38,7 +37,7 @@ UPSERT = Example(
 
 
 @output("sql_raw", categories=("Services",), examples=[UPSERT])
-class SqlRawOutput(SqlConnection):
+class SqlRawOutput(SqlStatements):
     """Runs a statement, or several, for each message, those of a batch in one transaction.
 
     What the database refuses because of the data is narrowed down to the message concerned, which
@@ -50,20 +49,6 @@ class SqlRawOutput(SqlConnection):
     either for `clickhouse`.
     """
 
-    query: str = field(default="", doc="The statement; this or `queries`.")
-    unsafe_dynamic_query: bool = field(
-        default=False,
-        advanced=True,
-        doc="Fill in expressions in statements. Whoever sends the messages can then say what is run.",
-    )
-    args_mapping: MappingText | None = field(
-        default=None,
-        doc="Makes an array of the values for the placeholders of `query`.",
-        examples=["root = [ this.id ]"],
-    )
-    queries: list[RawStatement] = field(
-        default_factory=list, doc="Statements to run after `query`, in the same transaction."
-    )
     max_in_flight: int = field(default=64, minimum=1, doc="Writes under way at the same time.")
     batching: BatchPolicy = field(
         default_factory=BatchPolicy, doc="How messages are put together into one transaction."
@@ -71,14 +56,7 @@ class SqlRawOutput(SqlConnection):
 
     @asynccontextmanager
     async def open(self, env: Env) -> AsyncIterator[Output]:
-        ready = prepared(
-            env,
-            query=self.query,
-            args_mapping=self.args_mapping,
-            exec_only=True,
-            queries=self.queries,
-            dynamic=self.unsafe_dynamic_query,
-        )
+        ready = prepared(env, self, exec_only=True)
         async with open_database(self, env) as database:
             yield _Runner(ready, database, env)
 

@@ -11,14 +11,12 @@ from openmeter_collector.api import (
     CollectorError,
     Env,
     Example,
-    MappingText,
-    field,
     processor,
 )
 from openmeter_collector.components.processors.common import Flag
-from openmeter_collector.components.sql.contract import Database, Insert
-from openmeter_collector.components.sql.fields import SqlConnection, open_database
-from openmeter_collector.components.sql.inserting import values_of
+from openmeter_collector.components.sql.contract import Database
+from openmeter_collector.components.sql.fields import open_database
+from openmeter_collector.components.sql.inserting import SqlTarget, values_of
 
 AUDIT = Example(
     "Note each event in a table of its own",
@@ -38,23 +36,11 @@ AUDIT = Example(
 
 
 @processor("sql_insert", categories=("Integration",), examples=[AUDIT])
-class SqlInsert(SqlConnection):
+class SqlInsert(SqlTarget):
     """Inserts a row for each message, those of a batch in one transaction; the messages stay as they are.
 
     If the insert fails, all messages of the batch are flagged; if `args_mapping` fails, its message is.
     """
-
-    table: str = field(doc="The table.")
-    columns: list[str] = field(minimum=1, doc="Its columns.", examples=[["id", "subject"]])
-    args_mapping: MappingText = field(
-        doc="Makes an array with a value for each column.",
-        examples=["root = [ this.id, this.subject ]"],
-    )
-    prefix: str = field(default="", advanced=True, doc="Put before the INSERT.")
-    suffix: str = field(default="", advanced=True, doc="Put at the end of the query.")
-    options: list[str] = field(
-        default_factory=list, advanced=True, doc="Words between INSERT and INTO."
-    )
 
     @asynccontextmanager
     async def open(self, env: Env) -> AsyncIterator[AsyncProcessor]:
@@ -67,9 +53,7 @@ class _Inserter:
         self._mapping = config.args_mapping
         self._database = database
         self._flag = Flag(env)
-        self._insert = Insert(
-            config.table, config.columns, config.prefix, config.suffix, config.options
-        )
+        self._insert = config.insert()
 
     async def process(self, batch: Batch) -> list[Batch]:
         if not batch:

@@ -11,7 +11,6 @@ from openmeter_collector.api import (
     CollectorError,
     Env,
     Example,
-    MappingText,
     Message,
     field,
     processor,
@@ -19,8 +18,8 @@ from openmeter_collector.api import (
 from openmeter_collector.components.processors.common import Flag
 from openmeter_collector.components.processors.sql_select import MOST_ROWS
 from openmeter_collector.components.sql.contract import Database
-from openmeter_collector.components.sql.fields import SqlConnection, open_database
-from openmeter_collector.components.sql.statements_fields import Prepared, RawStatement, prepared
+from openmeter_collector.components.sql.fields import open_database
+from openmeter_collector.components.sql.statements_fields import Prepared, SqlStatements, prepared
 
 COUNT = Example(
     "Count events and add the count to each",
@@ -40,7 +39,7 @@ COUNT = Example(
 
 
 @processor("sql_raw", categories=("Integration",), examples=[COUNT])
-class SqlRaw(SqlConnection):
+class SqlRaw(SqlStatements):
     """Runs a statement for each message and replaces its content by the rows: an array of objects.
 
     Several statements (`queries`) are run in one transaction. With `exec_only` the message stays as it
@@ -50,32 +49,11 @@ class SqlRaw(SqlConnection):
     either for `clickhouse`.
     """
 
-    query: str = field(default="", doc="The statement; this or `queries`.")
-    unsafe_dynamic_query: bool = field(
-        default=False,
-        advanced=True,
-        doc="Fill in expressions in statements. Whoever sends the messages can then say what is run.",
-    )
-    args_mapping: MappingText | None = field(
-        default=None,
-        doc="Makes an array of the values for the placeholders of `query`.",
-        examples=["root = [ this.id ]"],
-    )
     exec_only: bool = field(default=False, doc="The result is of no interest: the message stays.")
-    queries: list[RawStatement] = field(
-        default_factory=list, doc="Statements to run after `query`, in the same transaction."
-    )
 
     @asynccontextmanager
     async def open(self, env: Env) -> AsyncIterator[AsyncProcessor]:
-        ready = prepared(
-            env,
-            query=self.query,
-            args_mapping=self.args_mapping,
-            exec_only=self.exec_only,
-            queries=self.queries,
-            dynamic=self.unsafe_dynamic_query,
-        )
+        ready = prepared(env, self, exec_only=self.exec_only)
         async with open_database(self, env) as database:
             yield _Runner(ready, database, env)
 

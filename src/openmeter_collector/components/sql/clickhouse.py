@@ -24,7 +24,13 @@ from openmeter_collector.components.sql.contract import Block, Insert, Options, 
 from openmeter_collector.components.sql.marks import marks_of, too_many
 from openmeter_collector.components.sql.pool import Bounds, Pool
 from openmeter_collector.components.sql.statements import filled, separate
-from openmeter_collector.components.sql.values import as_text, moment_of, rfc3339
+from openmeter_collector.components.sql.values import (
+    as_text,
+    integer,
+    moment_of,
+    number_of_float,
+    rfc3339,
+)
 from openmeter_collector.values import json
 from openmeter_collector.values.timestamp import Timestamp
 from openmeter_collector.values.units import parse_duration
@@ -214,7 +220,7 @@ class ClickHouse:
         lines = _lines(chunks, size)
         names: list[str] = []
         types: list[str] | None = None
-        days: list[int] = []
+        changes: list[_Change] = []
         async for some in lines:
             if some[-1].startswith(b"Code:") or b"__exception__" in some[-1]:
                 raise self._library.driver.exceptions.DatabaseError(
@@ -223,9 +229,9 @@ class ClickHouse:
             values = json.loads(b"[" + b",".join(some) + b"]")
             if types is None:
                 names, types, *values = values
-                days = [at for at, kind in enumerate(types) if _plain(kind).startswith("Date")]
+                changes = [change for at, kind in enumerate(types) if (change := _change(at, kind))]
             if values:
-                _write_times(values, days)
+                _make_changes(values, changes)
                 rows = [dict(zip(names, row, strict=True)) for row in values]
                 yield Block(rows, marks_of(names, values, marks))
 
@@ -245,13 +251,27 @@ class ClickHouse:
         return Rejected(text) if int(found[1]) in _OF_THE_DATA else Retryable(text)
 
 
-def _write_times(rows: list[list[Value]], places: Sequence[int]) -> None:
-    """Change dates and times in place to the form they have everywhere else."""
-    for at in places:
+_Change = tuple[int, type, Callable[[Any], Value]]
+"""A column, the type its values have as JSON, and what makes the values they are to be."""
+
+
+def _change(at: int, kind: str) -> _Change | None:
+    plain = _plain(kind)
+    if plain.startswith("Date"):
+        return at, str, _moment
+    if plain.startswith(("Int", "UInt")) and not plain.startswith("Interval"):
+        return at, int, integer
+    if plain.startswith("Float"):
+        return at, float, number_of_float
+    return None
+
+
+def _make_changes(rows: list[list[Value]], changes: Sequence[_Change]) -> None:
+    """Change values in place to the form they have with every driver."""
+    for at, kind, make in changes:
         for row in rows:
-            value = row[at]
-            if isinstance(value, str):
-                row[at] = _moment(value)
+            if isinstance(row[at], kind):
+                row[at] = make(row[at])
 
 
 def _plain(kind: str) -> str:

@@ -16,6 +16,7 @@ from openmeter_collector.components.sql.pool import Bounds, Pool
 from openmeter_collector.components.sql.threads import in_thread
 from openmeter_collector.components.sql.values import (
     base64_of,
+    integer,
     moment_of,
     number,
     number_of_float,
@@ -137,8 +138,10 @@ class _Shape:
     def _value(self, value: Any, kind: str = "") -> Value:
         if isinstance(value, str):
             return json.loads(value.encode()) if kind == "JSON" and self._structured else value
-        if value is None or isinstance(value, bool | int):
+        if value is None or isinstance(value, bool):
             return value
+        if isinstance(value, int):
+            return integer(value)
         if isinstance(value, float):
             return number_of_float(value)
         if isinstance(value, Decimal):

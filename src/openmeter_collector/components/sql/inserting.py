@@ -2,8 +2,39 @@
 
 from __future__ import annotations
 
-from openmeter_collector.api import Batch, CollectorError, MappingText, Value
+from openmeter_collector.api import Batch, CollectorError, MappingText, Value, field, section
 from openmeter_collector.components.sql.building import arguments
+from openmeter_collector.components.sql.contract import Insert
+from openmeter_collector.components.sql.fields import SqlConnection
+
+
+@section
+class SqlTarget(SqlConnection):
+    """A database, and the table that rows go to."""
+
+    table: str = field(doc="The table.")
+    columns: list[str] = field(minimum=1, doc="Its columns.", examples=[["id", "subject"]])
+    args_mapping: MappingText = field(
+        doc="Makes an array with a value for each column.",
+        examples=["root = [ this.id, this.subject ]"],
+    )
+    prefix: str = field(default="", advanced=True, doc="Put before the INSERT.")
+    suffix: str = field(
+        default="",
+        advanced=True,
+        doc="Put at the end of the query.",
+        examples=["ON CONFLICT (id) DO NOTHING"],
+    )
+    options: list[str] = field(
+        default_factory=list,
+        advanced=True,
+        doc="Words between INSERT and INTO.",
+        examples=[["IGNORE"]],
+    )
+
+    def insert(self) -> Insert:
+        """Where rows go."""
+        return Insert(self.table, self.columns, self.prefix, self.suffix, self.options)
 
 
 def values_of(

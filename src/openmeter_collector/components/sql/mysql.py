@@ -24,8 +24,10 @@ from openmeter_collector.components.sql.pool import Bounds, Pool
 from openmeter_collector.components.sql.statements import formatted, separate
 from openmeter_collector.components.sql.values import (
     base64_of,
+    integer,
     moment_of,
     number,
+    number_of_float,
     rfc3339,
     simple,
     text_of_bytes,
@@ -242,6 +244,10 @@ def _conversions(options: Options, target: Target) -> dict[Any, Any]:
         ),
         text,
     )  # fmt: skip
+    made |= dict.fromkeys(
+        (KIND.TINY, KIND.SHORT, KIND.LONG, KIND.LONGLONG, KIND.INT24, KIND.YEAR), integer
+    )
+    made |= dict.fromkeys((KIND.FLOAT, KIND.DOUBLE), lambda value: number_of_float(float(value)))
     made |= dict.fromkeys(
         (KIND.DECIMAL, KIND.NEWDECIMAL), number if options.exact_numbers else text
     )

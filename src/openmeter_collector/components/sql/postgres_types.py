@@ -13,6 +13,7 @@ from openmeter_collector.components.sql.values import (
     text_of_bytes,
 )
 from openmeter_collector.values import json
+from openmeter_collector.values.kinds import Int64
 
 if TYPE_CHECKING:
     from psycopg.adapt import AdaptersMap
@@ -27,7 +28,6 @@ def register(adapters: AdaptersMap, *, structured: bool, exact_numbers: bool) ->
     from psycopg.adapt import Loader  # noqa: PLC0415 - an extra
     from psycopg.postgres import types  # noqa: PLC0415
     from psycopg.types.bool import BoolLoader  # noqa: PLC0415
-    from psycopg.types.numeric import IntLoader  # noqa: PLC0415
     from psycopg.types.string import TextLoader  # noqa: PLC0415
 
     class Moment(Loader):
@@ -42,6 +42,10 @@ def register(adapters: AdaptersMap, *, structured: bool, exact_numbers: bool) ->
 
         def load(self, data: Any) -> str:
             return rfc3339(str(data, "ascii"))
+
+    class Whole(Loader):
+        def load(self, data: Any) -> Value:
+            return Int64(bytes(data))
 
     class Real(Loader):
         def load(self, data: Any) -> Value:
@@ -65,7 +69,7 @@ def register(adapters: AdaptersMap, *, structured: bool, exact_numbers: bool) ->
         if info.array_oid and not structured:
             adapters.register_loader(info.array_oid, TextLoader)
     for name in _NUMBERS:
-        adapters.register_loader(name, IntLoader)
+        adapters.register_loader(name, Whole)
     chosen: dict[str, type[Loader]] = {
         "bool": BoolLoader,
         "float4": Real,

@@ -17,11 +17,13 @@ from openmeter_collector.components.sql.pool import Bounds, Pool
 from openmeter_collector.components.sql.threads import in_thread
 from openmeter_collector.components.sql.values import (
     base64_of,
+    number_of_float,
     rfc3339,
     simple,
     text_of_bytes,
     wall_clock,
 )
+from openmeter_collector.values.kinds import Int64
 from openmeter_collector.values.timestamp import Timestamp
 
 _PRAGMA: Final = re.compile(r"(\w+)(?:\((.*)\)|=(.*))?")
@@ -155,7 +157,12 @@ class _Shape:
             if isinstance(made[at], int):
                 made[at] = made[at] != 0
         for at, value in enumerate(made):
-            if isinstance(value, bytes):
+            kind = type(value)
+            if kind is int:
+                made[at] = Int64(value)
+            elif kind is float:
+                made[at] = number_of_float(value)
+            elif kind is bytes:
                 made[at] = self._of_bytes(value)
         return dict(zip(self.names, made, strict=True))
 

@@ -16,6 +16,7 @@ from openmeter_collector.api import (
 )
 from openmeter_collector.components.sql.building import arguments
 from openmeter_collector.components.sql.contract import Statement
+from openmeter_collector.components.sql.fields import SqlConnection
 
 
 @section
@@ -29,6 +30,26 @@ class RawStatement:
     exec_only: bool | None = field(
         default=None,
         doc="Its result is of no interest. If not set, only that of the last one is.",
+    )
+
+
+@section
+class SqlStatements(SqlConnection):
+    """A database, and statements to run for each message."""
+
+    query: str = field(default="", doc="The statement; this or `queries`.")
+    unsafe_dynamic_query: bool = field(
+        default=False,
+        advanced=True,
+        doc="Fill in expressions in statements. Whoever sends the messages can then say what is run.",
+    )
+    args_mapping: MappingText | None = field(
+        default=None,
+        doc="Makes an array of the values for the placeholders of `query`.",
+        examples=["root = [ this.id ]"],
+    )
+    queries: list[RawStatement] = field(
+        default_factory=list, doc="Statements to run after `query`, in the same transaction."
     )
 
 
@@ -60,32 +81,26 @@ class Prepared:
         ]
 
 
-def prepared(
-    env: Env,
-    *,
-    query: str,
-    args_mapping: MappingText | None,
-    exec_only: bool,
-    queries: Sequence[RawStatement],
-    dynamic: bool,
-) -> Prepared:
+def prepared(env: Env, config: SqlStatements, *, exec_only: bool) -> Prepared:
     """The statements of a config: `query` first, then `queries`.
+
+    Args:
+        exec_only: the result of `query` is of no interest.
 
     Raises:
         ConfigError: there is none, or an expression in one does not compile.
     """
-    texts = [one for one in (query, *(one.query for one in queries)) if one]
+    texts = [one for one in (config.query, *(one.query for one in config.queries)) if one]
     where = env.node.display()
     if not texts:
         raise ConfigError(f"{where}: there is no statement; set query or queries")
-    mappings = [args_mapping] if query else []
-    mappings += [one.args_mapping for one in queries]
-    last = len(texts) - 1
-    only = [exec_only if not queries else True] if query else []
-    only += [one.exec_only if one.exec_only is not None else False for one in queries]
-    wanted = next((at for at in range(last, -1, -1) if not only[at]), -1)
+    mappings = [config.args_mapping] if config.query else []
+    mappings += [one.args_mapping for one in config.queries]
+    only = [exec_only or bool(config.queries)] if config.query else []
+    only += [bool(one.exec_only) for one in config.queries]
+    wanted = next((at for at in range(len(texts) - 1, -1, -1) if not only[at]), -1)
     made: list[str | Interpolated] = list(texts)
-    if dynamic:
+    if config.unsafe_dynamic_query:
         try:
             made = [Interpolated(text) for text in texts]
         except ValueError as error:

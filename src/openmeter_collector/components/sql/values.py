@@ -9,7 +9,7 @@ from typing import Final
 
 from openmeter_collector.api import Value
 from openmeter_collector.values import json
-from openmeter_collector.values.kinds import SourceNumber
+from openmeter_collector.values.kinds import Float64, Int64, SourceNumber, UInt64
 from openmeter_collector.values.timestamp import UTC_ZONE, Timestamp, Zone, days_of
 
 _MOMENT: Final = re.compile(r"(\d{4}-\d\d-\d\d)T(\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?(Z|[+-]\d\d:\d\d)")
@@ -59,10 +59,16 @@ def number(text: str) -> Value:
     return made
 
 
+def integer(value: int | str | bytes) -> Value:
+    """An integer, as mappings know those that were not read from JSON (`"%d".format(this.id)`)."""
+    made = int(value)
+    return Int64(made) if -(2**63) <= made < 2**63 else UInt64(made) if 0 < made < 2**64 else made
+
+
 def number_of_float(value: float) -> Value:
     """A float as JSON can say it; `NaN` and infinities as text."""
     if math.isfinite(value):
-        return value
+        return Float64(value)
     return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
 
 
