@@ -129,6 +129,9 @@ INDEX: Final = {
     },
     "tracer": {
         "none": "openmeter_collector.components.tracers.none:NoTracer",
+        "open_telemetry_collector": (
+            "openmeter_collector.components.tracers.open_telemetry_collector:OpenTelemetryCollector"
+        ),
     },
     "scanner": {
         "chunker": "openmeter_collector.components.scanners.chunker:Chunker",
