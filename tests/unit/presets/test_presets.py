@@ -56,7 +56,7 @@ def test_presets_are_listed():
     assert json.loads(ran("list", "presets", "--format", "json").output)["presets"] == {
         one.name: one.summary for one in ALL
     }
-    assert ran("list", "presets").output.splitlines()[0].startswith("http-server  Usage events")
+    assert ran("list", "presets").output.split()[:3] == ["http-server", "Usage", "events"]
 
 
 def test_a_preset_is_printed_to_be_changed():
