@@ -324,6 +324,64 @@ DIFFERENCES: Final[tuple[Difference, ...]] = (
         "Better twice than never: OpenMeter knows events by their ids.",
     ),
     Difference(
+        "processor archive",
+        "a message that is no JSON, with `json_array`",
+        "The whole batch fails.",
+        "It goes on alone, flagged; the others become the array.",
+        "One bad message must not cost its neighbours.",
+    ),
+    Difference(
+        "processor bounds_check",
+        "one message out of bounds",
+        "The whole batch is dropped.",
+        "That message is dropped and counted in `bounds_check_dropped`; the others pass.",
+        "One bad message must not cost its neighbours.",
+    ),
+    *(
+        Difference(
+            f"processor {name}",
+            "permission",
+            "Any config may start programs, one that came over the API as well.",
+            "A config that starts programs is refused unless the collector is started with "
+            "`--allow programs` (for streams made over the API: `--allow-api programs`).",
+            "Who writes a config is not always who answers for the machine.",
+            "Start with `--allow programs`, or set `OPENMETER_COLLECTOR_ALLOW=programs`.",
+        )
+        for name in ("command", "subprocess")
+    ),
+    Difference(
+        "processor command",
+        "a program that hangs or says too much",
+        "It is waited for, and everything it writes is kept in memory.",
+        "It is ended after `timeout` (30s) or `max_output` (16MiB), and costs its message.",
+        "One message must not stop all that come after it.",
+    ),
+    Difference(
+        "processor subprocess",
+        "a program that does not answer",
+        "It is waited for.",
+        "It is started again after `timeout` (30s), and the message is flagged.",
+        "One message must not stop all that come after it.",
+    ),
+    Difference(
+        "processor grok",
+        "patterns",
+        "Those of the Go library.",
+        "The same names, with expressions of our own; a value that is not of its type makes an "
+        "expression fail, as before.",
+        "They are written for RE2 and checked by tests.",
+        "Check expressions that lean on the last detail of a pattern; `pattern_definitions` wins.",
+    ),
+    Difference(
+        "processor jq",
+        "the engine",
+        "gojq, with whole numbers of any size.",
+        "jq itself, in a process of its own with an empty environment. It computes with doubles; a "
+        "message with a number that they cannot hold is flagged.",
+        "A number must not change on its way; a program that never ends can be ended.",
+        "Use `mapping` where ids are numbers beyond 2^53.",
+    ),
+    Difference(
         "processor json_schema",
         "`file://./cloudevents.spec.json`",
         "The file has to be in the working directory.",
