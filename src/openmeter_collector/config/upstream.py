@@ -232,6 +232,28 @@ DIFFERENCES: Final[tuple[Difference, ...]] = (
         "A public port needs them.",
     ),
     Difference(
+        "input prometheus",
+        "the time of a query",
+        "The moment at which the job happens to run, less `query_offset`: ranges overlap or leave gaps.",
+        "The end of the window on the schedule, less `query_offset`: ranges as long as the window "
+        "follow each other exactly.",
+        "An overlap is billed twice, a gap never.",
+    ),
+    Difference(
+        "input prometheus",
+        "a query that fails, a restart, an outage",
+        "All results of that time are thrown away and never asked for again.",
+        "Each query is asked by itself, and again later for the same time; `gaps` lists what is missing.",
+        "Usage of the past can still be fetched.",
+    ),
+    Difference(
+        "input otel_log",
+        "a request that cannot be taken now",
+        "Answered with a code after which exporters throw the records away.",
+        "`UNAVAILABLE` with `RetryInfo`: exporters repeat it.",
+        "Nothing is lost between two machines.",
+    ),
+    Difference(
         "output drop_on",
         "speed, and what is judged",
         "One write at a time, a whole batch at once: about one event a second in the published preset.",

@@ -83,6 +83,14 @@ class Pipeline:
         self._resources = Resources() if resources is None else resources
         self._shared = resources is not None
         self.status = PipelineStatus(
+            stages=(
+                self._input,
+                *self._input.processors,
+                self._buffer,
+                *config.pipeline.processors,
+                self._output,
+                *self._output.processors,
+            ),
             input=Connection(self._input.label, self._input.path),
             output=Connection(self._output.label, self._output.path),
         )
@@ -155,7 +163,7 @@ class Pipeline:
         input_env = self._env(self._input)
         chain = await stack.enter_async_context(input_env.processors(self._input.processors))
         async with asyncio.TaskGroup() as tasks:
-            intake = BufferIntake(input_env, chain, buffer, tasks, self._state)
+            intake = BufferIntake(input_env, chain, buffer, tasks, self._state, self.status.taken)
             delivering = tasks.create_task(loop.run(), name="deliver")
             taking = tasks.create_task(
                 keep_input_running(input_env, intake, self.status.input), name="take"

@@ -41,6 +41,14 @@ def test_every_command_explains_itself(name):
     shown = CliRunner().invoke(cli, [name, "--help"])
     assert shown.exit_code == 0
     assert len(shown.output.splitlines()) > 5
+    assert "\\b" not in shown.output
+
+
+@pytest.mark.parametrize("name", ["run", "streams", "lint", "test", "init", "doctor", "schema"])
+def test_examples_are_lines_of_their_own(name):
+    shown = CliRunner().invoke(cli, [name, "--help"]).output
+    _, _, examples = shown.partition("  Examples:\n")
+    assert examples.startswith("    openmeter-collector ")
 
 
 def test_the_guide_names_every_command():
