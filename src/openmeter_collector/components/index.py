@@ -6,6 +6,7 @@ from typing import Final
 
 INDEX: Final = {
     "input": {
+        "aws_s3": "openmeter_collector.components.inputs.aws_s3:AwsS3",
         "batched": "openmeter_collector.components.inputs.batched:Batched",
         "broker": "openmeter_collector.components.inputs.broker:BrokerInput",
         "cloudevents": "openmeter_collector.components.inputs.cloudevents:CloudEvents",
