@@ -7,6 +7,7 @@ from typing import Final
 INDEX: Final = {
     "input": {
         "aws_s3": "openmeter_collector.components.inputs.aws_s3:AwsS3",
+        "aws_sqs": "openmeter_collector.components.inputs.aws_sqs:AwsSqs",
         "batched": "openmeter_collector.components.inputs.batched:Batched",
         "broker": "openmeter_collector.components.inputs.broker:BrokerInput",
         "cloudevents": "openmeter_collector.components.inputs.cloudevents:CloudEvents",
@@ -29,6 +30,8 @@ INDEX: Final = {
         "sqlite": "openmeter_collector.components.buffers.sqlite:Sqlite",
     },
     "output": {
+        "aws_s3": "openmeter_collector.components.outputs.aws_s3:AwsS3Output",
+        "aws_sqs": "openmeter_collector.components.outputs.aws_sqs:AwsSqsOutput",
         "broker": "openmeter_collector.components.outputs.broker:Broker",
         "cache": "openmeter_collector.components.outputs.cache:CacheOutput",
         "drop": "openmeter_collector.components.outputs.drop:Drop",

@@ -9,11 +9,32 @@ from typing import Any, Final
 from openmeter_collector.api import Duration, Paused, Rejected, Retryable, field, section
 from openmeter_collector.components import extras
 
-_OF_US: Final = frozenset({401, 403, 404})
 _LATER: Final = frozenset({408, 429})
 _THROTTLES: Final = frozenset(
-    {"Throttling", "ThrottlingException", "RequestThrottled", "SlowDown", "RequestTimeout"}
+    {
+        "Throttling",
+        "ThrottlingException",
+        "RequestThrottled",
+        "AWS.SimpleQueueService.RequestThrottled",
+        "SlowDown",
+        "RequestTimeout",
+        "OperationAborted",
+    }
 )
+_OF_THE_DATA: Final = frozenset(
+    {
+        "EntityTooLarge",
+        "EntityTooSmall",
+        "InvalidTag",
+        "KeyTooLongError",
+        "MetadataTooLarge",
+        "InvalidMessageContents",
+        "AWS.SimpleQueueService.BatchRequestTooLong",
+    }
+)
+"""Only these speak of the message. All other refusals (no such bucket or queue, no permission, a wrong
+key) are answered 400 to 404 as well, and are ours to change.
+"""
 
 
 @section
@@ -182,12 +203,11 @@ def verdicts(where: str) -> Iterator[None]:
     try:
         yield
     except client_error as error:
-        status, text = status_of(error), f"{where}: {_said(error)}"
-        if status in _OF_US:
-            raise Paused(f"{text}; check the name, the credentials and what they may do") from error
-        refused = 400 <= status < 500 and status not in _LATER
-        if refused and code_of(error) not in _THROTTLES:
+        status, code, text = status_of(error), code_of(error), f"{where}: {_said(error)}"
+        if code in _OF_THE_DATA:
             raise Rejected(text, _said(error)) from error
+        if 300 <= status < 500 and status not in _LATER and code not in _THROTTLES:
+            raise Paused(f"{text}; check the name, the credentials and what they may do") from error
         raise Retryable(text) from error
     except (botocore_error, http_error, TimeoutError, OSError) as error:
         raise Retryable(f"{where}: {_said(error)}") from error

@@ -1,4 +1,4 @@
-"""Servers that tests of inputs share."""
+"""Servers that tests of components share."""
 
 import pytest
 
