@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import sys
 
-NAMES = ("ingest", "drain", "start", "bloblang")
+NAMES = ("ingest", "generic", "drain", "start", "bloblang")
 
 
 def main() -> None:

@@ -1,6 +1,12 @@
 """The one door through which components use the collector."""
 
-from openmeter_collector.component.buffer import Buffer, BufferStatus, DeadLetter, Undeliverable
+from openmeter_collector.component.buffer import (
+    Buffer,
+    BufferStatus,
+    DeadLetter,
+    KeepsBooks,
+    Undeliverable,
+)
 from openmeter_collector.component.cache import Cache
 from openmeter_collector.component.env import (
     AsgiApp,
@@ -10,6 +16,7 @@ from openmeter_collector.component.env import (
     Env,
     HttpClient,
     HttpResponse,
+    HttpStream,
     Listener,
     ListenOptions,
     Respond,
@@ -19,7 +26,7 @@ from openmeter_collector.component.env import (
 from openmeter_collector.component.inproc import Handover
 from openmeter_collector.component.input import Input, Intake, Puller
 from openmeter_collector.component.metrics import MetricsExporter, Page
-from openmeter_collector.component.node import Node
+from openmeter_collector.component.node import Node, Shown
 from openmeter_collector.component.output import Output
 from openmeter_collector.component.processor import AsyncProcessor, Processor
 from openmeter_collector.component.rate_limit import RateLimit
@@ -46,7 +53,9 @@ from openmeter_collector.errors import (
     CollectorError,
     ConfigError,
     Disconnected,
+    Dropped,
     EndOfInput,
+    Final,
     Overloaded,
     Paused,
     ProcessingError,
@@ -111,7 +120,7 @@ from openmeter_collector.spec.http_auth import BasicAuth as HttpBasicAuth
 from openmeter_collector.spec.http_request import Exchange, HttpRequest, Requester, requester
 from openmeter_collector.spec.metadata_filter import MetadataFilter
 from openmeter_collector.spec.redis import RedisClient, RedisRetries, RedisServer, redis_client
-from openmeter_collector.telemetry.counters import MetricStore
+from openmeter_collector.telemetry.counters import Counter, Gauge, MetricStore, Timer
 from openmeter_collector.values.units import ByteSize, Duration
 
 __all__ = [
@@ -139,25 +148,31 @@ __all__ = [
     "ClientTls",
     "CollectorError",
     "ConfigError",
+    "Counter",
     "DeadLetter",
     "Delivery",
     "Disconnected",
+    "Dropped",
     "Duration",
     "EndOfInput",
     "Env",
     "Example",
     "Exchange",
+    "Final",
+    "Gauge",
     "Handover",
     "HttpBasicAuth",
     "HttpClient",
     "HttpRequest",
     "HttpResponse",
+    "HttpStream",
     "Input",
     "InputNode",
     "InputRef",
     "Intake",
     "Interpolated",
     "Jwt",
+    "KeepsBooks",
     "ListenOptions",
     "Listener",
     "MappingText",
@@ -200,12 +215,14 @@ __all__ = [
     "Scope",
     "Settle",
     "ShortWay",
+    "Shown",
     "Source",
     "Stage",
     "State",
     "StateStore",
     "StorageError",
     "Superseded",
+    "Timer",
     "TracerNode",
     "Undeliverable",
     "Unfinished",

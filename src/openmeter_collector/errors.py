@@ -8,7 +8,8 @@
     ├── Paused             the peer refuses *us* (401, 403, 404): keep all, shout, probe slowly
     ├── Rejected           this data can never be accepted: never retried, becomes a dead letter
     ├── BatchFailed        several verdicts at once, one per failed message of a batch
-    ├── Final              nothing is to be repeated, what it carries is kept instead
+    ├── Final              nothing is to be repeated
+    │   ├── Dropped        a rule that somebody wrote let it go: counted, and dealt with
     │   └── Undeliverable  the verdict that ends in a dead letter (in `component.buffer`)
     │   └── Superseded     another replica leads now: what this one still had is the other's to fetch
     ├── EndOfInput         an input has nothing more to give: finish in order
@@ -108,11 +109,27 @@ class ProcessingError(CollectorError):
 
 
 class Final(CollectorError):
-    """A verdict that asks for no repetition, because what it carries is kept somewhere else."""
+    """A verdict that asks for no repetition: the message is dealt with, though not delivered."""
 
     def joined(self, other: Final) -> Final:
         """The verdict on a message when two of its descendants came to their end separately."""
         raise NotImplementedError
+
+
+class Dropped(Final):
+    """Let go by a rule that somebody wrote: a filter, `drop`, `drop_on`.
+
+    Attributes:
+        rule: where the rule is, in the words of the config; it names the drop in the books.
+    """
+
+    def __init__(self, rule: str) -> None:
+        self.rule = rule
+        super().__init__(f"dropped by {rule}")
+
+    def joined(self, other: Final) -> Final:
+        # Of two descendants the one with the worse fate speaks for the message.
+        return self if isinstance(other, Dropped) else other
 
 
 class Superseded(Final):

@@ -12,6 +12,7 @@ from kit.scanning import scanner_node
 from openmeter_collector.cli.registry import standard_registry
 from openmeter_collector.component.node import Node
 from openmeter_collector.config import load
+from openmeter_collector.spec.trust import EVERYTHING
 from openmeter_collector.testing import contracts
 from openmeter_collector.testing.contracts import Capabilities
 from openmeter_collector.testing.env import FakeEnv
@@ -21,6 +22,7 @@ CONFIGS = {
     ("buffer", "memory"): "{}",
     ("buffer", "none"): "{}",
     ("input", "cloudevents"): "{address: '127.0.0.1:0'}",
+    ("input", "http_client"): "{url: 'http://peer.test'}",
     ("input", "http_server"): "{path: /post}",
     ("output", "openmeter"): "{url: 'http://openmeter.test'}",
     ("output", "http_client"): "{url: 'http://peer.test'}",
@@ -39,6 +41,7 @@ CONFIGS = {
     ("processor", "switch"): "[]",
     ("processor", "sync_response"): "{}",
     ("processor", "metric"): "{type: counter, name: seen}",
+    ("output", "dynamic"): "{outputs: {a: {drop: {}}}}",
     ("output", "drop_on"): "{error: true, output: {drop: {}}}",
     ("output", "fallback"): "[{drop: {}}, {drop: {}}]",
     ("output", "broker"): "{outputs: [{drop: {}}]}",
@@ -51,6 +54,7 @@ CONFIGS = {
     ("input", "prometheus"): "{url: 'http://x.test', queries: [{query: {name: a, promql: b}}]}",
     ("input", "inproc"): "somewhere",
     ("input", "csv"): "{paths: [FOLDER/config.yaml]}",
+    ("input", "dynamic"): "{}",
     ("input", "file"): "{paths: [FOLDER/config.yaml]}",
     ("input", "otel_log"): "{address: '127.0.0.1:0'}",
     ("input", "otlp"): "{grpc_address: '127.0.0.1:0', http_address: '127.0.0.1:0'}",
@@ -67,7 +71,26 @@ CONFIGS = {
     ("processor", "select_parts"): "{parts: [0]}",
     ("processor", "sleep"): "{duration: 1ms}",
     ("processor", "try"): "[]",
+    ("processor", "command"): "{name: cat}",
+    ("processor", "grok"): "{expressions: ['%{WORD:word}']}",
+    ("processor", "http"): "{url: 'http://peer.test'}",
+    ("processor", "processors"): "[]",
+    ("processor", "parse_log"): "{format: syslog_rfc5424}",
+    ("processor", "jmespath"): "{query: '@'}",
+    ("processor", "jq"): "{query: .}",
+    ("processor", "subprocess"): "{name: cat}",
+    ("processor", "workflow"): "{branches: {a: {processors: []}}}",
     ("processor", "while"): "{max_loops: 1, processors: []}",
+    ("input", "sql_select"): "{SQL, table: t, columns: ['*']}",
+    ("input", "sql_raw"): "{SQL, query: SELECT * FROM t}",
+    ("output", "sql_insert"): "{SQL, table: t, columns: [id], args_mapping: 'root = [ this.id ]'}",
+    ("output", "sql_raw"): "{SQL, query: INSERT INTO t VALUES (1)}",
+    ("processor", "sql_select"): "{SQL, table: t, columns: ['*']}",
+    ("processor", "sql_raw"): "{SQL, query: SELECT 1}",
+    (
+        "processor",
+        "sql_insert",
+    ): "{SQL, table: t, columns: [id], args_mapping: 'root = [ this.id ]'}",
     ("scanner", "chunker"): "{size: 3}",
     ("scanner", "csv"): "{}",
     ("scanner", "decompress"): "{algorithm: gzip, into: {lines: {}}}",
@@ -92,10 +115,13 @@ CAN = {
     ("output", "reject"): Capabilities(drops=True),
 }
 NOT_OPENED = {
+    ("buffer", "system_window"): "it gives out by the clock, and acknowledges what was delivered",
     ("processor", "cache"): "it needs a cache resource",
     ("processor", "cached"): "it needs a cache resource",
     ("processor", "rate_limit"): "it needs a rate limit resource",
     ("processor", "resource"): "it needs a resource in the config",
+    ("input", "kubernetes_resources"): "it needs a cluster",
+    ("input", "schedule"): "a child input says what it does",
     ("input", "batched"): "a child input says what it does",
     ("input", "broker"): "a child input says what it does",
     ("input", "read_until"): "a child input says what it does",
@@ -114,6 +140,11 @@ NOT_OPENED = {
     ("output", "resource"): "it needs a resource in the config",
     ("output", "stdout"): "it writes to the standard output of the tests",
 }
+# A database in a file, for the components that need one.
+SQL = (
+    "driver: sqlite, dsn: 'file:FOLDER/sql.db', "
+    "init_statement: 'CREATE TABLE IF NOT EXISTS t (id TEXT)'"
+)
 WAIVERS: dict[tuple[str, str], str] = {}
 REGISTRY = standard_registry()
 
@@ -121,12 +152,13 @@ REGISTRY = standard_registry()
 def node_of(kind, name, folder):
     if kind == "scanner":
         return scanner_node(f"{name}: {CONFIGS[kind, name]}")
-    text = f"{kind}:\n  {name}: {CONFIGS[kind, name]}\n".replace("FOLDER", str(folder))
+    text = f"{kind}:\n  {name}: {CONFIGS[kind, name]}\n"
     if kind == "processor":
         text = f"pipeline:\n  processors:\n    - {name}: {CONFIGS[kind, name]}\n"
+    text = text.replace("SQL,", SQL + ",").replace("FOLDER", str(folder))
     path = folder / "config.yaml"
     path.write_text(text)
-    config = load(path, REGISTRY)
+    config = load(path, REGISTRY, trust=EVERYTHING)
     node = config.pipeline.processors[0] if kind == "processor" else getattr(config, kind)
     assert isinstance(node, Node)
     return node

@@ -14,6 +14,7 @@ from openmeter_collector.config.render import render
 from openmeter_collector.spec import types as t
 from openmeter_collector.spec.component import KINDS, ComponentSpec, fields_of
 from openmeter_collector.spec.reference import component_page
+from openmeter_collector.spec.trust import EVERYTHING
 
 REGISTRY = standard_registry()
 SPECS = list(REGISTRY.specs())
@@ -70,14 +71,18 @@ def test_defaults_are_values_of_their_fields(spec):
 def test_examples_lint_decode_and_echo_back(spec):
     for example in spec.examples:
         text = inspect.cleandoc(example.yaml)
-        document = Config if "_resources:" not in text else Resources
-        reading = read(text, REGISTRY, document, env=_Anything(), file=example.title)
+        document = Resources if text.partition(":")[0].endswith("_resources") else Config
+        reading = read(
+            text, REGISTRY, document, env=_Anything(), file=example.title, trust=EVERYTHING
+        )
         assert [
             problem.friendly() for problem in reading.problems if problem.severity == "error"
         ] == []
         assert spec.name in text
         shown = render(reading.config, scrub=False)
-        again = read(shown, REGISTRY, document, env={}, file=f"{example.title} (echo)")
+        again = read(
+            shown, REGISTRY, document, env={}, file=f"{example.title} (echo)", trust=EVERYTHING
+        )
         assert [
             problem.friendly() for problem in again.problems if problem.severity == "error"
         ] == []

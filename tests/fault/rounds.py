@@ -21,6 +21,10 @@ from pathlib import Path
 
 from sink import Senders, Sink, free_port, listening, verdict, wait_for
 
+from openmeter_collector.storage.audit import audited
+from openmeter_collector.storage.ledger import total
+from openmeter_collector.storage.visit import reading
+
 CONFIG = """
 logger: {{level: warn}}
 http: {{enabled: false}}
@@ -152,7 +156,19 @@ class Series:
         if process.returncode != 0:
             self.wrong.append(f"did not stop in order: {output.decode()[-500:]}")
         self.sink.close()
-        return self.wrong + verdict(self.senders, self.sink)
+        return self.wrong + verdict(self.senders, self.sink) + self.books()
+
+    def books(self):
+        """What is wrong with the journal's own account of all these lives."""
+        with reading(self.folder / "buffer.db") as connection:
+            lines = audited(connection)
+        whole = total(lines).counts
+        wrong = [f"the books do not balance: {line}" for line in lines if line.balance]
+        if not len(self.senders.acked) <= whole["received"] <= len(self.senders.issued):
+            wrong.append(f"{whole['received']} events are in the books as received")
+        if whole["delivered"] != whole["received"]:
+            wrong.append(f"not all of it is in the books as delivered: {whole}")
+        return wrong
 
     def _gave_up(self):
         return bool(self.wrong)

@@ -16,8 +16,10 @@ from openmeter_collector.component.buffer import DeadLetter, Undeliverable
 from openmeter_collector.errors import BatchFailed
 from openmeter_collector.message import Checkpoint, Delivery, Message
 from openmeter_collector.storage import recovery
+from openmeter_collector.storage.audit import audited
 from openmeter_collector.storage.frame import decode_frame
 from openmeter_collector.storage.journal import Journal, JournalOptions
+from openmeter_collector.storage.ledger import total
 from openmeter_collector.storage.schema import open_connection, open_reader
 from openmeter_collector.testing.disk import recorded_disk
 
@@ -63,7 +65,7 @@ async def workload(path, durability, disk):
 
 
 def found(path):
-    """What a new start finds: (waiting, letters, checkpoint, whether damage was met)."""
+    """What a new start finds: (waiting, letters, checkpoint, whether damage was met, the books)."""
     opened = recovery.open_or_set_aside(path, "os")
     connection = open_reader(path)
     try:
@@ -73,9 +75,10 @@ def found(path):
             for message in decode_frame(payload)
         ]
         letters = [content for (content,) in connection.execute("SELECT content FROM dead_letters")]
+        books = audited(connection)
     finally:
         connection.close()
-    return waiting, letters, opened.checkpoints.get("at"), opened.report
+    return waiting, letters, opened.checkpoints.get("at"), opened.report, books
 
 
 def broken_promises(disk, upto, path):
@@ -87,7 +90,7 @@ def broken_promises(disk, upto, path):
             {"acked": acked.append, "delivered": delivered.add, "refused": refused.add}[kind](
                 content
             )
-    waiting, letters, checkpoint, report = found(path)
+    waiting, letters, checkpoint, report, books = found(path)
     wrong = []
     if report is not None:
         wrong.append(f"damage was met: {report.reason}")
@@ -104,6 +107,11 @@ def broken_promises(disk, upto, path):
         wrong.append("the checkpoint is ahead of its events")
     if len(set(letters)) != len(letters):
         wrong.append("a letter is there twice")
+    whole = total(books)
+    if any(line.balance for line in books):
+        wrong.append(f"the books do not balance: {whole}")
+    if (whole.counts["dead"], whole.waiting) != (len(letters), len(waiting)):
+        wrong.append(f"the books tell of other events than there are: {whole}")
     if waiting != sorted(waiting):
         wrong.append("the order is not kept")
     return wrong

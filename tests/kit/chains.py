@@ -11,6 +11,7 @@ from openmeter_collector.cli.registry import standard_registry
 from openmeter_collector.config import load
 from openmeter_collector.engine.chain import through
 from openmeter_collector.engine.environment import ComponentEnv, Surroundings, open_resources
+from openmeter_collector.spec.trust import EVERYTHING
 from openmeter_collector.telemetry.counters import MetricStore
 from openmeter_collector.telemetry.logs import Log, LogOptions
 
@@ -39,6 +40,7 @@ class Opened:
         self.slept = []
         self.chain = None
         self.caches = {}
+        self.drops = []
 
     async def sleep(self, seconds):
         self.slept.append(seconds)
@@ -56,10 +58,16 @@ class Opened:
         return await self.chain.run(numbered)
 
     async def deliver(self, *contents) -> tuple[list[Delivery], list]:
-        """Run as the engine does; the verdicts on the whole appear in the second result."""
+        """Run as the engine does before a buffer; the verdicts on the whole appear in the second
+        result, what was dropped in `drops`, with the rule.
+        """
         verdicts = []
         batch = [message(content) for content in contents]
-        return await through(self.chain, Delivery(batch, verdicts.append)), verdicts
+        delivery = Delivery(batch, verdicts.append)
+        return await through(self.chain, delivery, self._dropped), verdicts
+
+    def _dropped(self, lost, rule) -> None:
+        self.drops += [(one.content.decode(), rule) for one in lost]
 
 
 def message(content, **options) -> Message:
@@ -84,7 +92,10 @@ async def processors(text: str, resources: str = "") -> AsyncIterator[Opened]:
     """Open the processors of a YAML list."""
     indented = "".join(f"    {line}\n" for line in text.strip("\n").splitlines())
     config = load(
-        CONFIG.format(processors=indented, resources=resources), standard_registry(), env={}
+        CONFIG.format(processors=indented, resources=resources),
+        standard_registry(),
+        env={},
+        trust=EVERYTHING,
     )
     opened = Opened()
     surroundings = Surroundings(

@@ -22,6 +22,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 CACHE = ROOT / ".cache" / "tests"
 _JS = ROOT / "tests" / "e2e" / "js"
+_CHDB = ROOT / "tests" / "integration" / "sql" / "chdb.txt"
 _OTELCOL = ROOT / "tests" / "e2e" / "otelcol" / "requirements.txt"
 _POLICY = Path("/usr/sbin/policy-rc.d")
 
@@ -122,6 +123,38 @@ def _npm_folder() -> Path:
     return CACHE / f"npm-{_digest(_JS / 'package-lock.json')}"
 
 
+def postgres_programs() -> Path | None:
+    """The folder with `initdb` and `postgres`: the newest of the machine."""
+    on_path = shutil.which("initdb")
+    folders = sorted(
+        Path("/usr/lib/postgresql").glob("*/bin"), key=lambda one: int(one.parent.name)
+    )
+    found = [*folders[::-1], *([Path(on_path).parent] if on_path else [])]
+    return next((one for one in found if (one / "postgres").exists()), None)
+
+
+def mariadb() -> Path | None:
+    """The program of the server."""
+    found = shutil.which("mariadbd") or shutil.which("mariadbd", path="/usr/sbin")
+    return Path(found) if found else None
+
+
+def chdb() -> Path | None:
+    """The folder with ClickHouse's engine as a Python package."""
+    found = CACHE / f"chdb-{_digest(_CHDB)}"
+    return found if found.is_dir() else None
+
+
+def _get_chdb() -> str | None:
+    def install(part: Path) -> str | None:
+        return _run(
+            str(ROOT / ".tools" / "bin" / "uv"), "pip", "install", "--quiet", "--require-hashes",
+            "--no-deps", "--python", sys.executable, "--target", str(part), "-r", str(_CHDB),
+        )  # fmt: skip
+
+    return _fill(CACHE / f"chdb-{_digest(_CHDB)}", install)
+
+
 def on_path(*names: str) -> Callable[[], Path | None]:
     """Finds a program by the first of its names that is there."""
 
@@ -133,6 +166,9 @@ def on_path(*names: str) -> Callable[[], Path | None]:
 
 
 NEEDS = (
+    Need("PostgreSQL", "tests/integration/sql", postgres_programs, debian=("postgresql",)),
+    Need("MariaDB", "tests/integration/sql", mariadb, debian=("mariadb-server",)),
+    Need("ClickHouse (chdb-core)", "tests/integration/sql", chdb, _get_chdb),
     Need(
         "redis-server",
         "tests/unit/components/test_redis.py",

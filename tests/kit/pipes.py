@@ -3,7 +3,16 @@
 import asyncio
 from contextlib import asynccontextmanager
 
-from openmeter_collector.api import BatchPolicy, Delivery, Message, field, output
+from openmeter_collector.api import (
+    BatchPolicy,
+    CollectorError,
+    Delivery,
+    Dropped,
+    Message,
+    by_index,
+    field,
+    output,
+)
 from openmeter_collector.cli.registry import standard_registry
 from openmeter_collector.config import load
 from openmeter_collector.engine.environment import ComponentEnv, Resources, Surroundings
@@ -78,6 +87,17 @@ class Opened:
     async def write(self, *contents, **metadata):
         return await self.output.write(messages(*contents, **metadata))
 
+    async def drops(self, *contents):
+        """Write; which of the messages were dropped by a rule. What else failed is raised."""
+        try:
+            await self.write(*contents)
+        except CollectorError as error:
+            verdicts = by_index(error, len(contents))
+            if not all(isinstance(one, Dropped) for one in verdicts.values()):
+                raise
+            return [contents[index] for index in sorted(verdicts)]
+        return []
+
     def total(self, name):
         return self.around.metrics.total(name)
 
@@ -86,6 +106,16 @@ def messages(*contents, **metadata):
     return [
         one if isinstance(one, Message) else Message(one.encode(), metadata) for one in contents
     ]
+
+
+class Uncounted:
+    """Base of intakes in tests that do not look at what is only counted."""
+
+    def dropped(self, contents, rule):
+        pass
+
+    def refused(self, contents, reason):
+        pass
 
 
 class Outcome:

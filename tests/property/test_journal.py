@@ -1,7 +1,8 @@
 """The journal against a model of five lines, through crashes.
 
-The model: `written` in order, of which each is waiting, delivered or a letter. A crash copies the
-files as they are and opens the copy, without closing anything.
+The model: `written` in order, of which each is waiting, delivered, dropped or a letter. A crash copies
+the files as they are and opens the copy, without closing anything. The books balance at every start,
+and say of every event what the model says.
 """
 
 import asyncio
@@ -16,8 +17,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from openmeter_collector.component.buffer import DeadLetter, Undeliverable
-from openmeter_collector.errors import BatchFailed, Overloaded, Retryable
+from openmeter_collector.errors import BatchFailed, Dropped, Overloaded, Retryable
 from openmeter_collector.message import Checkpoint, Delivery, Message
+from openmeter_collector.storage import audit, ledger
 from openmeter_collector.storage import journal as journal_module
 from openmeter_collector.storage import reader as reader_module
 from openmeter_collector.storage.journal import Journal, JournalOptions
@@ -40,6 +42,7 @@ class JournalMachine(RuleBasedStateMachine):
         self.number = 0
         self.waiting = {}
         self.delivered = set()
+        self.dropped = set()
         self.letters = set()
         self.unsure = set()
         self.checkpoint = None
@@ -62,9 +65,14 @@ class JournalMachine(RuleBasedStateMachine):
     def write(self, sizes, keep_position):
         contents = []
         for size in sizes:
-            contents.append(b"%06d" % self.number + b"x" * size)
+            names = (b"source-%d" % (self.number % 3), b"type-%d" % (size % 2))
+            contents.append(
+                b'{"id":"%06d","source":"%b","type":"%b","pad":"' % (self.number, *names)
+                + b"x" * size
+                + b'"}'
+            )
             self.number += 1
-        checkpoint = Checkpoint("at", contents[-1][:6]) if keep_position else None
+        checkpoint = Checkpoint("at", contents[-1][7:13]) if keep_position else None
 
         async def main():
             told = asyncio.get_running_loop().create_future()
@@ -106,14 +114,17 @@ class JournalMachine(RuleBasedStateMachine):
     @rule(data=st.data())
     def settle(self, data):
         delivery, contents = self.out.pop(data.draw(st.integers(0, len(self.out) - 1)))
-        fates = [data.draw(st.sampled_from(["ok", "again", "dead"])) for _ in contents]
+        fates = [data.draw(st.sampled_from(["ok", "again", "dead", "drop"])) for _ in contents]
         errors = {}
         for at, (content, fate) in enumerate(zip(contents, fates, strict=True)):
             if fate == "again":
                 errors[at] = Retryable("later")
             else:
                 self.waiting.pop(content, None)
-                (self.delivered if fate == "ok" else self.letters).add(content)
+                where = {"ok": self.delivered, "dead": self.letters, "drop": self.dropped}
+                where[fate].add(content)
+            if fate == "drop":
+                errors[at] = Dropped("a rule")
             if fate == "dead":
                 letter = DeadLetter(Message(content), "bad", "", 1, 1.0, 1.0, "out")
                 errors[at] = Undeliverable(letter)
@@ -174,9 +185,29 @@ class JournalMachine(RuleBasedStateMachine):
         assert not missing, "neither a letter nor waiting"
         self.letters -= back
         self.delivered -= back
+        self.dropped -= back
         self.waiting = dict.fromkeys(held)
         self.unsure.clear()
+        self.check_the_books()
         assert self.journal.checkpoint("at") == self.checkpoint
+
+    def check_the_books(self):
+        reader = open_reader(self.path)
+        lines = audit.audited(reader)
+        reader.close()
+        assert all(line.balance == 0 for line in lines), lines
+        for names, told in by_names(lines).items():
+            for column, contents in (
+                ("delivered", self.delivered),
+                ("dead", self.letters),
+                ("dropped", self.dropped),
+            ):
+                meant = {one for one in contents if ledger.names_of(one) == names}
+                assert told[column] == len(meant), (names, column)
+        assert ledger.total(lines).dropped_by.get("a rule", 0) == len(self.dropped)
+        assert ledger.total(lines).counts["received"] == sum(
+            map(len, (self.waiting, self.delivered, self.letters, self.dropped))
+        )
 
     @invariant()
     def counts_agree(self):
@@ -190,6 +221,15 @@ class JournalMachine(RuleBasedStateMachine):
             self.runner.close()
             self.patch.undo()
             shutil.rmtree(self.folder)
+
+
+def by_names(lines):
+    told = {}
+    for line in lines:
+        counts = told.setdefault((line.source, line.type), dict.fromkeys(ledger.COLUMNS, 0))
+        for column, count in line.counts.items():
+            counts[column] += count
+    return told
 
 
 JournalMachine.TestCase.settings = settings(

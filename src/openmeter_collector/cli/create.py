@@ -11,17 +11,23 @@ from openmeter_collector.config import Config
 from openmeter_collector.config.emit import to_yaml
 from openmeter_collector.config.skeleton import component, document
 from openmeter_collector.errors import ConfigError
+from openmeter_collector.presets import preset as find_preset
 from openmeter_collector.spec.registry import Registry
 
 
 @click.command()
 @click.argument("expression", default="stdin//stdout")
 @click.option("-s", "--small", is_flag=True, help="Only the fields that are often changed.")
-def create(expression: str, small: bool) -> int:
+@click.option("--preset", help="A config that comes with the collector; `list presets` names them.")
+def create(expression: str, small: bool, preset: str | None) -> int:
     """Print a config made of `INPUTS/PROCESSORS/OUTPUTS`, each a list with commas.
 
     For example: `create cloudevents//openmeter`. Several inputs or outputs are put into a broker.
+    With --preset, the preset as it is, comments and unit tests included, to make it your own.
     """
+    if preset is not None:
+        click.echo(find_preset(preset).path.read_text(encoding="utf-8"), nl=False)
+        return 0
     parts = expression.split("/")
     if len(parts) > 3:
         raise ConfigError(f"create: {expression!r} has more than three parts; write in/procs/out")

@@ -9,7 +9,11 @@ import click
 
 from openmeter_collector.bloblang.reference import pages as language_pages
 from openmeter_collector.cli.registry import standard_registry
+from openmeter_collector.config.upstream import markdown
 from openmeter_collector.spec.reference import pages
+
+_BEGIN = "<!-- differences: generated, do not edit -->\n"
+_END = "<!-- end of differences -->\n"
 
 
 @click.command(hidden=True)
@@ -19,7 +23,13 @@ def docs(check: bool, folder: Path) -> int:
     """Write the reference pages of all components, and of the mapping language, into FOLDER."""
     wanted = {**pages(standard_registry()), **language_pages()}
     stale, left_over = differences(folder, wanted)
+    guide = folder.parent / "guide" / "migrate.md"
+    current = guide.read_text("utf-8") if guide.is_file() else ""
+    written = spliced(current, markdown())
     if check:
+        if written != current:
+            click.echo(f"{guide}: not current; run ./dev docs", err=True)
+            return 1
         for name in stale:
             click.echo(f"{folder / name}: not current; run ./dev docs", err=True)
         for name in left_over:
@@ -31,7 +41,16 @@ def docs(check: bool, folder: Path) -> int:
         path.write_text(wanted[name], "utf-8")
     for name in left_over:
         (folder / name).unlink()
+    if written != current:
+        guide.write_text(written, "utf-8")
     return 0
+
+
+def spliced(page: str, table: str) -> str:
+    """A page with the table of differences between its marks; as it is when it has none."""
+    before, begin, rest = page.partition(_BEGIN)
+    _, end, after = rest.partition(_END)
+    return f"{before}{begin}\n{table}\n{end}{after}" if begin and end else page
 
 
 def differences(folder: Path, wanted: Mapping[str, str]) -> tuple[list[str], list[str]]:

@@ -7,7 +7,8 @@ from pathlib import Path
 import click
 
 from openmeter_collector.cli.files import environment, expand
-from openmeter_collector.cli.registry import standard_registry
+from openmeter_collector.cli.options import template_option
+from openmeter_collector.cli.registry import registry_with
 from openmeter_collector.config import Config, read
 from openmeter_collector.config.render import render
 from openmeter_collector.errors import ConfigError
@@ -19,6 +20,7 @@ from openmeter_collector.spec.trust import EVERYTHING
 @click.option("-c", "--config", "config_file", type=click.Path(path_type=Path), help="Config file.")
 @click.option("-s", "--set", "overrides", multiple=True, help="Set a field: path=value.")
 @click.option("-r", "--resources", multiple=True, help="Files with resources; a glob.")
+@template_option
 @click.option("--chilled", is_flag=True, help="Go on in spite of what only lint minds.")
 @click.option(
     "-e", "--env-file", "env_files", multiple=True, type=click.Path(path_type=Path),
@@ -29,6 +31,7 @@ def echo(
     config_file: Path | None,
     overrides: tuple[str, ...],
     resources: tuple[str, ...],
+    templates: tuple[str, ...],
     chilled: bool,
     env_files: tuple[Path, ...],
 ) -> int:
@@ -38,7 +41,7 @@ def echo(
         raise ConfigError("echo: no config; name a file")
     reading = read(
         source,
-        standard_registry(),
+        registry_with(templates),
         Config,
         env=environment(env_files),
         overrides=overrides,

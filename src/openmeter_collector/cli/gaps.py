@@ -13,7 +13,6 @@ import click
 import orjson
 
 from openmeter_collector.cli.options import given
-from openmeter_collector.cli.registry import standard_registry
 from openmeter_collector.cli.run import which
 from openmeter_collector.component.env import HttpClient, HttpResponse
 from openmeter_collector.component.node import Node
@@ -92,11 +91,8 @@ async def _find(
         return _offline(asked, [journal])
     if url is not None:
         return await _live(asked, url.rstrip("/"))
-    config = (
-        given(None, (), (), (), chilled=True)
-        .read(which(None, config_file), standard_registry())
-        .or_raise()
-    )
+    how = given(None, (), (), (), (), chilled=True)
+    config = how.read(which(None, config_file)).or_raise()
     if config.http.enabled:
         try:
             return await _live(asked, f"http://{_near(config.http.address)}")

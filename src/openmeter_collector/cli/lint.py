@@ -8,7 +8,8 @@ from pathlib import Path
 import click
 
 from openmeter_collector.cli.files import environment, expand
-from openmeter_collector.cli.registry import standard_registry
+from openmeter_collector.cli.options import template_option
+from openmeter_collector.cli.registry import registry_with
 from openmeter_collector.config import Config, Problem, lint_lines, read
 from openmeter_collector.config.source_text import LINT_DISABLE
 from openmeter_collector.spec.registry import Registry
@@ -25,6 +26,7 @@ _ALWAYS = frozenset({"error", "lint"})
 @click.option("--upstream", is_flag=True, help="Tell what only this collector understands.")
 @click.option("--verbose", is_flag=True, help="Say where in the config and what to do.")
 @click.option("-r", "--resources", multiple=True, help="Files with resources; a glob.")
+@template_option
 @click.option("-c", "--config", "config_files", multiple=True, help="A config file.")
 @click.option(
     "-e", "--env-file", "env_files", multiple=True, type=click.Path(path_type=Path),
@@ -38,6 +40,7 @@ def lint(
     upstream: bool,
     verbose: bool,
     resources: tuple[str, ...],
+    templates: tuple[str, ...],
     config_files: tuple[str, ...],
     env_files: tuple[Path, ...],
 ) -> int:
@@ -52,7 +55,7 @@ def lint(
         if on
     }
     resource_files = expand(resources)
-    registry, env = standard_registry(), environment(env_files)
+    registry, env = registry_with(templates), environment(env_files)
     problems: list[Problem] = []
     for path in [*expand([*config_files, *paths]), *resource_files]:
         problems += check(path, registry, env, resource_files)

@@ -14,16 +14,22 @@ from openmeter_collector.errors import CollectorError, ConfigError
 
 COMMANDS: Final = {
     "blobl": "openmeter_collector.cli.blobl:blobl",
+    "compare-upstream": "openmeter_collector.cli.compare_upstream:compare_upstream",
     "create": "openmeter_collector.cli.create:create",
     "demo": "openmeter_collector.cli.demo:demo",
+    "dlq": "openmeter_collector.cli.dlq:dlq",
     "docs": "openmeter_collector.cli.docs:docs",
     "echo": "openmeter_collector.cli.echo:echo",
     "gaps": "openmeter_collector.cli.gaps:gaps",
+    "ledger": "openmeter_collector.cli.ledger:ledger",
     "lint": "openmeter_collector.cli.lint:lint",
     "list": "openmeter_collector.cli.list:list_",
     "run": "openmeter_collector.cli.run:run",
     "sandbox": "openmeter_collector.cli.sandbox:sandbox",
+    "schema": "openmeter_collector.cli.schema:schema",
     "seed": "openmeter_collector.cli.seed:seed",
+    "template": "openmeter_collector.cli.template:template",
+    "test": "openmeter_collector.cli.test:test",
     "streams": "openmeter_collector.cli.streams:streams",
 }
 

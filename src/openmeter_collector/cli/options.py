@@ -11,12 +11,31 @@ from typing import Any, TypeVar
 import click
 
 from openmeter_collector.cli.files import environment, expand
+from openmeter_collector.cli.registry import registry_with
 from openmeter_collector.config import Config, Reading, read
 from openmeter_collector.spec.registry import Registry
 from openmeter_collector.spec.trust import VARIABLE, Trust, of_the_operator, powers_of
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+template_option = click.option(
+    "-t", "--templates", multiple=True, metavar="GLOB", help="Files that define components."
+)
+watcher_option = click.option(
+    "-w",
+    "--watcher",
+    "watch",
+    is_flag=True,
+    help="Take up changes of config, resource and mapping files while running.",
+)
+env_file_option: Callable[[F], F] = click.option(
+    "-e",
+    "--env-file",
+    "env_files",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    help="A file with environment variables; what is set already wins.",
+)
 _OPTIONS = (
     click.option("-c", "--config", "config_file", type=click.Path(path_type=Path), help="Config."),
     click.option("--log.level", "log_level", help="off, error, warn, info, debug or trace."),
@@ -26,14 +45,8 @@ _OPTIONS = (
     click.option(
         "-r", "--resources", multiple=True, metavar="GLOB", help="Files with more resources."
     ),
-    click.option(
-        "-e",
-        "--env-file",
-        "env_files",
-        multiple=True,
-        type=click.Path(path_type=Path),
-        help="A file with environment variables; what is set already wins.",
-    ),
+    template_option,
+    env_file_option,
     click.option(
         "--allow",
         multiple=True,
@@ -43,6 +56,7 @@ _OPTIONS = (
     click.option(
         "--chilled", is_flag=True, help="Start in spite of faults that only a linter minds."
     ),
+    watcher_option,
 )
 
 
@@ -52,20 +66,34 @@ class Given:
 
     log_level: str | None
     overrides: tuple[str, ...]
-    resources: tuple[Path, ...]
+    resources: tuple[str, ...]
+    templates: tuple[str, ...]
     env: Mapping[str, str]
     chilled: bool
+    watch: bool
     trust: Trust
 
-    def read(self, source: Path | str, registry: Registry) -> Reading[Config]:
-        """Read a whole config with all of it."""
+    def registry(self) -> Registry:
+        """The components there are, with those of template files as they are now.
+
+        Raises:
+            ConfigError: a template cannot be read.
+        """
+        return registry_with(self.templates)
+
+    def read(self, source: Path | str) -> Reading[Config]:
+        """Read a whole config with all of it, as the files are now.
+
+        Raises:
+            ConfigError: a file that the options name is not there.
+        """
         return read(
             source,
-            registry,
+            self.registry(),
             Config,
             env=self.env,
             overrides=self.overrides,
-            resource_files=self.resources,
+            resource_files=expand(self.resources),
             chilled=self.chilled,
             trust=self.trust,
         )
@@ -82,10 +110,12 @@ def given(
     log_level: str | None,
     overrides: tuple[str, ...],
     resources: tuple[str, ...],
+    templates: tuple[str, ...],
     env_files: tuple[Path, ...],
     *,
     chilled: bool,
     allow: tuple[str, ...] = (),
+    watch: bool = False,
 ) -> Given:
     """Look up what the options name.
 
@@ -97,7 +127,7 @@ def given(
     os.environ.update(env)
     allowed = powers_of(allow, "--allow") + powers_of([env.get(VARIABLE, "")], VARIABLE)
     trust = of_the_operator(*allowed)
-    return Given(log_level, overrides, tuple(expand(resources)), env, chilled, trust)
+    return Given(log_level, overrides, resources, templates, env, chilled, watch, trust)
 
 
 def moved_behind(

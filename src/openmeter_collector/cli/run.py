@@ -2,29 +2,40 @@
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import AsyncExitStack
 from pathlib import Path
 
 import click
 import uvloop
 
+from openmeter_collector.cli.files import expand
+from openmeter_collector.cli.leader import LeaderArguments, leader_options
 from openmeter_collector.cli.options import Given, given, run_options
 from openmeter_collector.cli.process import (
+    collect_garbage_seldom,
     log_of,
+    said_differently,
     say_goodbye,
     serve,
     stop_on_signals,
+    tell_problems,
     tell_warnings,
 )
-from openmeter_collector.cli.registry import standard_registry
+from openmeter_collector.cli.watch import changes
 from openmeter_collector.config import Config, Reading
 from openmeter_collector.engine.environment import Surroundings
 from openmeter_collector.engine.exporting import exporting
-from openmeter_collector.engine.run import Control, Pipeline, plain_errors
+from openmeter_collector.engine.replacing import run_replaceable
+from openmeter_collector.engine.replicas import LeaderFlags, replicated, shown_leadership
+from openmeter_collector.engine.run import plain_errors
+from openmeter_collector.engine.status import PipelineStatus
 from openmeter_collector.errors import ConfigError
+from openmeter_collector.presets import preset as find_preset
 from openmeter_collector.server.listener import listen
 from openmeter_collector.server.service import Service
 from openmeter_collector.telemetry.counters import MetricStore
+from openmeter_collector.telemetry.logs import Log
 
 _LOOKED_FOR = ("/benthos.yaml", "/etc/benthos/config.yaml", "/etc/benthos.yaml")
 
@@ -32,27 +43,77 @@ _LOOKED_FOR = ("/benthos.yaml", "/etc/benthos/config.yaml", "/etc/benthos.yaml")
 @click.command()
 @click.argument("file", required=False, type=click.Path(path_type=Path))
 @run_options
+@leader_options
 @click.option("--preset", help="Run a config that comes with the collector, such as http-server.")
+@click.option(
+    "--dry-run",
+    is_flag=True,
+    help="Send nothing: print the events that would be sent, and stop (ours).",
+)
+@click.option(
+    "--dry-run-count",
+    type=click.IntRange(1),
+    default=100,
+    show_default=True,
+    help="With --dry-run: stop after so many events.",
+)
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["table", "json"]),
+    default="table",
+    show_default=True,
+    help="With --dry-run: how events are printed.",
+)
 def run(
     file: Path | None,
     config_file: Path | None,
     preset: str | None,
+    dry_run: bool,
+    dry_run_count: int,
+    form: str,
     log_level: str | None,
     overrides: tuple[str, ...],
     resources: tuple[str, ...],
+    templates: tuple[str, ...],
     env_files: tuple[Path, ...],
     allow: tuple[str, ...],
     chilled: bool,
+    watch: bool,
+    leader: LeaderArguments,
 ) -> int:
-    """Run a pipeline until its input ends or it is told to stop.
+    r"""Run a pipeline until its input ends or it is told to stop.
 
     SIGTERM or Ctrl-C stops in order: nothing more is taken, what is buffered is delivered for as
     long as shutdown_timeout, the rest stays on disk. A second signal ends it at once; what was
     acknowledged is safe then, too.
+
+    \b
+    Examples:
+      openmeter-collector run config.yaml
+      openmeter-collector -c config.yaml -r 'resources/*.yaml' -e .env -w
+      openmeter-collector run --preset http-server
+      openmeter-collector run -c config.yaml --dry-run --format json
     """
-    how = given(log_level, overrides, resources, env_files, chilled=chilled, allow=allow)
-    reading = how.read(which(file, config_file, preset), standard_registry())
-    return uvloop.run(_run(reading, reading.or_raise(), how))
+    how = given(
+        log_level,
+        overrides,
+        resources,
+        templates,
+        env_files,
+        chilled=chilled,
+        watch=watch,
+        allow=allow,
+    )
+    source = which(file, config_file, preset)
+    reading = how.read(source)
+    if dry_run:
+        from openmeter_collector.cli.dry_run import dry_run as run_dry  # noqa: PLC0415 - rarely used
+
+        return uvloop.run(run_dry(reading.or_raise(), how, count=dry_run_count, form=form))
+    reading.or_raise()
+    collect_garbage_seldom()
+    return uvloop.run(_run(reading, source, how, leader.flags(how.env)))
 
 
 def which(file: Path | None, config_file: Path | None, preset: str | None = None) -> Path:
@@ -62,11 +123,7 @@ def which(file: Path | None, config_file: Path | None, preset: str | None = None
         ConfigError: none was given and none is where one is looked for.
     """
     if preset is not None:
-        found = Path(__file__).parent.parent / "presets" / preset / "config.yaml"
-        if not found.is_file() or "/" in preset:
-            known = sorted(one.parent.name for one in found.parents[1].glob("*/config.yaml"))
-            raise ConfigError(f"--preset: there is no preset {preset!r}; known: {', '.join(known)}")
-        return found
+        return find_preset(preset).path
     given = config_file or file
     if given is not None:
         return given
@@ -79,7 +136,8 @@ def which(file: Path | None, config_file: Path | None, preset: str | None = None
     )
 
 
-async def _run(reading: Reading[Config], config: Config, how: Given) -> int:
+async def _run(reading: Reading[Config], source: Path, how: Given, leader: LeaderFlags) -> int:
+    config = reading.or_raise()
     # Logs go to standard output, unless events do.
     to_stdout = config.output is None or config.output.name != "stdout"
     log = log_of(config, how.log_level, to_stdout=to_stdout)
@@ -87,13 +145,47 @@ async def _run(reading: Reading[Config], config: Config, how: Given) -> int:
     metrics = MetricStore()
     service = Service(metrics, root_path=config.http.root_path)
     surroundings = Surroundings(log, metrics, listen=listen, mount=service.mount)
-    control = Control()
-    stop_on_signals(control.stop, log)
+    stop = asyncio.Event()
+    stop_on_signals(stop, log, float(config.shutdown_delay))
+
+    def show(status: PipelineStatus) -> None:
+        service.pipelines = {"": status}
+
+    changed: asyncio.Queue[Config] = asyncio.Queue()
     async with plain_errors(), AsyncExitStack() as stack:
         service.exporter = await stack.enter_async_context(exporting(config, surroundings))
-        pipeline = Pipeline(config, surroundings)
-        service.pipelines = {"": pipeline.status}
-        await serve(stack, service, config, log)
-        ended = await pipeline.run(control)
+        await serve(stack, service, config, log, reading.secrets)
+        watching = asyncio.create_task(_watch(source, how, config, changed, log), name="watch")
+        stack.callback(watching.cancel)
+        surroundings = await stack.enter_async_context(replicated(config, leader, surroundings))
+        service.leadership = shown_leadership(surroundings)
+        ended = await run_replaceable(config, surroundings, stop, changed, show)
     say_goodbye(log, ended)
     return 0
+
+
+async def _watch(
+    source: Path, how: Given, first: Config, changed: asyncio.Queue[Config], log: Log
+) -> None:
+    """Put each changed and valid config into `changed`, if that is wanted."""
+    if not how.watch:
+        return
+
+    def files() -> list[Path]:
+        try:
+            return [source, *expand(how.resources), *expand(how.templates)]
+        except ConfigError:  # a file is away for a moment, as when it is being replaced
+            return [source]
+
+    async for names in changes(files):
+        log.info("files changed", files=", ".join(sorted(names)))
+        try:
+            reading = how.read(source)
+            config = reading.or_raise()
+        except ConfigError as error:
+            tell_problems(log, "the changed config is not valid, the old one goes on", error)
+            continue
+        tell_warnings(log, reading.problems)
+        if other := said_differently(first, config):
+            log.warning("changes take effect at the next start only", fields=", ".join(other))
+        changed.put_nowait(config)

@@ -6,10 +6,11 @@ again, in the order it was written, until it is settled there too.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
-from openmeter_collector.errors import Final
+from openmeter_collector.errors import Dropped, Final
 from openmeter_collector.message import Delivery, Message
 
 
@@ -36,7 +37,7 @@ class DeadLetter:
     """An event that can never be delivered as it is, with all that is known about why.
 
     One letter may come back with several deliveries (an archive of many events, refused as one);
-    `filed` is set by the buffer that has it, so that it is kept once.
+    `filed` is set by the buffer that has it, so that its bytes are kept once.
     """
 
     message: Message
@@ -65,6 +66,8 @@ class Undeliverable(Final):
         super().__init__(letter.reason)
 
     def joined(self, other: Final) -> Undeliverable:
+        if isinstance(other, Dropped):
+            return self
         assert isinstance(other, Undeliverable)
         return Undeliverable(*self.letters, *other.letters)
 
@@ -88,8 +91,9 @@ class Buffer(Protocol):
         """The next delivery in order of writing; many may be out at a time.
 
         Settling it with None removes it for good. Settling it with a failure gives the failed
-        messages out again after a delay, except those whose verdict is `Undeliverable`: they are
-        filed as dead letters, in the same transaction that takes them out of the buffer.
+        messages out again after a delay, except those whose verdict is final: `Undeliverable` ones
+        are filed as dead letters, in the same transaction that takes them out of the buffer, and
+        `Dropped` ones are counted under their rule.
 
         Raises:
             EndOfInput: `drain` was called and nothing is left to read.
@@ -100,3 +104,14 @@ class Buffer(Protocol):
 
     def status(self) -> BufferStatus:
         """A snapshot, cheap enough to take at every scrape."""
+
+
+@runtime_checkable
+class KeepsBooks(Protocol):
+    """A buffer that also counts what it never held, so that its books tell the whole story."""
+
+    def dropped(self, messages: Sequence[Message], rule: str) -> None:
+        """Events that were received, and let go by a rule before they were stored."""
+
+    def refused(self, contents: Sequence[bytes], reason: str) -> None:
+        """Events that were turned away at the door; whoever sent them was told so."""

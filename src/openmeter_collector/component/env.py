@@ -5,7 +5,7 @@ so that tests bend time and cut wires in milliseconds, and nothing is global.
 from __future__ import annotations
 
 import ssl
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, MutableMapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +15,8 @@ from openmeter_collector.component.buffer import Buffer
 from openmeter_collector.component.cache import Cache
 from openmeter_collector.component.inproc import Handover
 from openmeter_collector.component.input import Input, Intake
-from openmeter_collector.component.node import Node
+from openmeter_collector.component.leader import Leadership
+from openmeter_collector.component.node import Node, Shown
 from openmeter_collector.component.output import Output
 from openmeter_collector.component.rate_limit import RateLimit
 from openmeter_collector.component.scanner import Scanner
@@ -110,6 +111,20 @@ class HttpResponse:
     body: bytes
 
 
+@dataclass(frozen=True, slots=True)
+class HttpStream:
+    """An answer that is read as it comes.
+
+    Attributes:
+        headers: names in lower case; the first value of each.
+        chunks: the body in pieces; raises `Retryable` when the connection is lost before its end.
+    """
+
+    status: int
+    headers: Mapping[str, str]
+    chunks: AsyncIterator[bytes]
+
+
 class HttpClient(Protocol):
     """Connections to other servers, kept alive and bounded."""
 
@@ -130,6 +145,26 @@ class HttpClient(Protocol):
 
         Raises:
             Retryable: no answer: refused, reset, timed out, TLS failure; the text says which.
+        """
+
+    def stream(
+        self,
+        method: str,
+        url: str,
+        *,
+        headers: Mapping[str, str] | None = None,
+        body: bytes | None = None,
+        idle_timeout: float | None = None,
+        follow_redirects: bool = False,
+    ) -> AbstractAsyncContextManager[HttpStream]:
+        """Send one request; inside the block the answer's body is read as it comes.
+
+        Args:
+            idle_timeout: seconds in which nothing came at all, before the headers or between two
+                pieces; None waits for ever.
+
+        Raises:
+            Retryable: as `request`, on entering.
         """
 
 
@@ -153,6 +188,10 @@ class Env(Protocol):
         """Folder for files a component keeps; relative paths in configs start at the working
         directory instead, as they always did.
         """
+
+    @property
+    def leadership(self) -> Leadership | None:
+        """What decides whether this replica does the work of this component; None when each does."""
 
     @property
     def state(self) -> State:
@@ -194,8 +233,12 @@ class Env(Protocol):
     # Children. Composite components (`switch`, `broker`, `schedule`) open them through the engine,
     # which adds their processors, counters and names.
 
-    def input(self, node: Node) -> AbstractAsyncContextManager[Input]:
-        """Open a child input."""
+    def input(self, node: Node, *, reopen: bool = True) -> AbstractAsyncContextManager[Input]:
+        """Open a child input.
+
+        Args:
+            reopen: when its connection is lost, open it again; else raise what it raised.
+        """
 
     def output(self, node: Node) -> AbstractAsyncContextManager[Output]:
         """Open a child output: with its batching, processors and counters."""
@@ -208,6 +251,16 @@ class Env(Protocol):
 
     def scanner(self, node: Node) -> AbstractAsyncContextManager[Scanner]:
         """Open a scanner."""
+
+    def decode(self, kind: str, text: str, path: str) -> Node:
+        """Read the config of a child that comes while the collector is running (see `Decodes`).
+
+        Raises:
+            ConfigError: with every fault that was found.
+        """
+
+    def shown(self, node: Node) -> Shown:
+        """The config of a child, for people who may look at it over the network."""
 
     # Resources, by label. A label that does not exist was refused when the config was decoded.
 
@@ -227,6 +280,9 @@ class Env(Protocol):
 
     def processor_resource(self, label: str) -> Chain:
         """A processor resource, one for all uses. Ask when processing, as above."""
+
+    def processor_node(self, label: str) -> Node | None:
+        """The config of a processor resource, for those that have to look into it."""
 
     # Between components
 
@@ -249,6 +305,10 @@ class Chain(Protocol):
     @property
     def sync(self) -> bool:
         """All are plain functions: `run_sync` may be used."""
+
+    @property
+    def strict(self) -> bool:
+        """Failed messages skip what follows and come out in batches of their own."""
 
     def run_sync(self, batch: Batch) -> list[Batch]:
         """Run a batch through, without waiting."""

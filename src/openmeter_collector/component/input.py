@@ -8,9 +8,10 @@ the source after a crash, or must not have been acknowledged to it.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
 
-from openmeter_collector.message import Delivery
+from openmeter_collector.message import Delivery, Message
 
 
 class Intake(Protocol):
@@ -26,6 +27,12 @@ class Intake(Protocol):
 
     async def put(self, delivery: Delivery) -> None:
         """Hand over, waiting for room. For sources that are read at our own pace."""
+
+    def dropped(self, messages: Sequence[Message], rule: str) -> None:
+        """Count events that were received and let go by a rule on the way to the buffer."""
+
+    def refused(self, contents: Sequence[bytes], reason: str) -> None:
+        """Count events that were turned away at the door, and whose sender was told so."""
 
 
 class Input(Protocol):

@@ -15,6 +15,35 @@ class Openable(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class Shown:
+    """A config as it is understood, defaults filled in and secrets hidden.
+
+    Attributes:
+        text: in YAML.
+        value: as plain values.
+    """
+
+    text: str
+    value: Any
+
+
+class Decodes(Protocol):
+    """Makes components of configs that come while the collector is running, and shows them."""
+
+    def __call__(self, kind: str, text: str, path: str) -> Node:
+        """Read the config of one component, in YAML or JSON, for its place `path`.
+
+        What it may do is bounded as for everything that comes over the network.
+
+        Raises:
+            ConfigError: with every fault that was found.
+        """
+
+    def shown(self, node: Node) -> Shown:
+        """A component's config, for people who may look at it over the network."""
+
+
+@dataclass(frozen=True, slots=True)
 class Node:
     """One component of a config.
 
@@ -26,6 +55,7 @@ class Node:
         label: the operator's label, empty when none was given.
         where: `file:line:col` of the component in the config text, empty when it has none.
         processors: for inputs and outputs, the processors attached to it.
+        decodes: makes further components, for those that are told of them at run time.
     """
 
     kind: str
@@ -35,6 +65,7 @@ class Node:
     label: str = ""
     where: str = ""
     processors: tuple[Node, ...] = field(default=())
+    decodes: Decodes | None = field(default=None, compare=False, repr=False)
 
     def display(self) -> str:
         """How messages name it: the label if there is one, else the path."""

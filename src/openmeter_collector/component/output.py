@@ -25,5 +25,6 @@ class Output(Protocol):
             Paused: we are refused, not the data.
             Overloaded, Retryable: try again later.
             Disconnected: as Retryable, after opening the output again.
+            Dropped: a rule of this output let the batch go; that is dealt with, not delivered.
             BatchFailed: verdicts per message.
         """

@@ -27,5 +27,5 @@ def respond(batch: Batch) -> bool:
     store = batch[0].context if batch else None
     if not isinstance(store, ResponseStore):
         return False
-    store.add([message.with_error(None) for message in batch])
+    store.add([one if one.error is None else one.with_error(None) for one in batch])
     return True

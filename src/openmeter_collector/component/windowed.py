@@ -63,10 +63,11 @@ class _NotLeading(Disconnected):
 class WindowSource(Protocol):
     """Where windows are fetched from."""
 
-    def fetch(self, window: Window, rest: Sequence[str]) -> AsyncIterator[Batch]:
+    def fetch(self, window: Window, rest: Sequence[str]) -> AsyncIterator[Batch | Delivery]:
         """The messages of one window, in as many batches as are practical. May run concurrently.
 
-        What was yielded goes out at once, so yield only what is right whatever follows.
+        What was yielded goes out at once, so yield only what is right whatever follows. A delivery
+        is settled when its messages are safe, or with what prevented it.
 
         Args:
             rest: what the last attempt said is missing; empty for all of it.
@@ -266,24 +267,27 @@ class WindowedInput:
             self._changed.set()
 
     async def _fetch(self, window: Window) -> None:
-        last: Batch = []
+        last = Delivery([])
         try:
-            async for batch in self._source.fetch(window, self.ledger.rest(window)):
-                if last:
-                    await self._deliver(last, ())
-                last = batch
+            async for piece in self._source.fetch(window, self.ledger.rest(window)):
+                if last.batch:
+                    await self._deliver(last.batch, ())
+                    last.settle(None)
+                last = piece if isinstance(piece, Delivery) else Delivery(piece)
         except Unobtainable as gone:
             cause = str(gone)
-            await self._commit(last, lambda ledger: ledger.lose(window, cause))
+            await self._commit(last.batch, lambda ledger: ledger.lose(window, cause))
             self._say_lost(_when(window), cause)
         except Unfinished as part:
             told, rest = str(part), part.rest
-            await self._commit(last, lambda ledger: ledger.fail(window, told, rest))
+            await self._commit(last.batch, lambda ledger: ledger.fail(window, told, rest))
+            last.settle(None)
             self._fails(window, part)
             return
         except _NotLeading:
             raise
         except CollectorError as error:
+            last.settle(error)
             self.ledger.fail(window, str(error), self.ledger.rest(window))
             self._fails(window, error)
             return
@@ -293,8 +297,9 @@ class WindowedInput:
             self._fails(window, CollectorError(repr(error)))
             return
         else:
-            await self._commit(last, lambda ledger: ledger.done(window))
+            await self._commit(last.batch, lambda ledger: ledger.done(window))
             self._done.add()
+        last.settle(None)
         self._succeeds(window)
 
     def _succeeds(self, window: Window) -> None:

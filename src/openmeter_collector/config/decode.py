@@ -8,24 +8,29 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping as MappingType
+from dataclasses import replace
 from typing import Any, Final
 
-from openmeter_collector.component.node import Node
+from openmeter_collector.component.node import Node, Shown
 from openmeter_collector.config import codecs, scalars
 from openmeter_collector.config.lint import SCRUBBED
 from openmeter_collector.config.placing import WITH_PROCESSORS, place
+from openmeter_collector.config.pointers import tree_of
 from openmeter_collector.config.report import FAULTY, Report, article, describe, in_fields
-from openmeter_collector.config.tree import Mapping, Place, Scalar, Sequence, Tree
+from openmeter_collector.config.tree import BadYaml, Mapping, Place, Scalar, Sequence, Tree
 from openmeter_collector.config.tree import parse as parse_tree
+from openmeter_collector.errors import ConfigError
 from openmeter_collector.spec import types as t
 from openmeter_collector.spec.component import ComponentSpec, FieldSpec, attribute_of, fields_of
 from openmeter_collector.spec.fields import CodeError
 from openmeter_collector.spec.registry import Registry, closest
-from openmeter_collector.spec.trust import POWERS, Trust, of_the_operator
+from openmeter_collector.spec.trust import POWERS, Trust, of_the_api, of_the_operator
 
 _LABEL: Final = re.compile(r"[a-z0-9_\-]+")
 _LABELLED: Final = ("input", "processor", "output", "cache", "rate_limit")
 _TEXT: Final = t.Scalar("string")
+_DEEPEST: Final = 50
+"""Components in components, beyond which a template is taken to be made of itself."""
 
 
 class Decoder:
@@ -38,6 +43,7 @@ class Decoder:
         self.registry = registry
         self.report = report or Report()
         self._trust = trust or of_the_operator()
+        self._decodes = RunTimeConfigs(registry)
         self._labels: dict[str, Place] = {}
         self._references: list[tuple[str, str, str, Place]] = []
 
@@ -74,6 +80,7 @@ class Decoder:
         if placed is None:
             return FAULTY
         name, body = placed
+        self.report.components.append((kind, name))
         spec = self.registry.get(kind, name)
         assert spec is not None
         where = tree.entries["type" if "type" in tree.entries else name].place
@@ -89,7 +96,28 @@ class Decoder:
         config = self.config(spec, body, where, f"{path}.{name}")
         if any(problem.severity == "error" for problem in self.report.problems[before:]):
             return FAULTY
-        return Node(kind, name, config, path, label, str(where), processors)
+        node = Node(kind, name, config, path, label, str(where), processors, self._decodes)
+        return node if spec.expand is None else self._expanded(spec, node, where)
+
+    def _expanded(self, spec: ComponentSpec, node: Node, where: Place) -> Any:
+        """What a template makes of its fields, in the template's place."""
+        assert spec.expand is not None
+        if self.report.in_component > _DEEPEST:
+            text = f"template {spec.name} is made of itself"
+            return self.report(where, "template", text, node.path)
+        try:
+            tree = tree_of(spec.expand(node.config, node.label), where)
+        except ConfigError as error:
+            return self.report(where, "template", str(error), node.path)
+        if isinstance(tree, Mapping):  # the label is known already, as that of the template
+            kept = {key: entry for key, entry in tree.entries.items() if key != "label"}
+            tree = Mapping(kept, tree.place)
+        made = self.component(node.kind, tree, node.path)
+        if not isinstance(made, Node):
+            return FAULTY
+        inner, outer = made.processors, node.processors
+        both = (*inner, *outer) if node.kind == "input" else (*outer, *inner)
+        return replace(made, label=node.label, where=node.where, processors=both)
 
     def _check_trust(self, spec: ComponentSpec, where: Place, path: str) -> None:
         if (power := self._trust.refused(spec)) is None:
@@ -367,6 +395,31 @@ class Decoder:
                 path,
                 hint=f"did you mean {meant!r}?" if meant else f"add it to {kind}_resources",
             )
+
+
+class RunTimeConfigs:
+    """See `component.node.Decodes`."""
+
+    def __init__(self, registry: Registry) -> None:
+        self._registry = registry
+
+    def __call__(self, kind: str, text: str, path: str) -> Node:
+        decoder = Decoder(self._registry, trust=of_the_api())
+        try:
+            tree = parse_tree(text, kind) or Scalar("", "plain", Place(kind, 1, 1))
+        except BadYaml as fault:
+            raise ConfigError(f"{fault.place}: {fault.text}") from None
+        node = decoder.component(kind, tree, path)
+        faults = [one for one in decoder.report.problems if one.severity == "error"]
+        if faults:
+            raise ConfigError([one.friendly() for one in faults])
+        assert isinstance(node, Node)
+        return node
+
+    def shown(self, node: Node) -> Shown:
+        from openmeter_collector.config.render import shown  # noqa: PLC0415 - it knows the root
+
+        return shown(node)
 
 
 def assumed(text: str) -> Tree:

@@ -49,11 +49,13 @@ class Reading(Generic[Document]):
         config: the document, or None if it cannot be run.
         problems: everything found, in order of position, from errors to notes.
         secrets: values that must not be shown, from the environment.
+        components: kind and name of every component that is written, in order.
     """
 
     config: Document | None
     problems: tuple[Problem, ...]
     secrets: frozenset[str] = field(repr=False)
+    components: tuple[tuple[str, str], ...] = ()
 
     def or_raise(self) -> Document:
         """The document.
@@ -132,11 +134,12 @@ def read(
             labels |= set(resources_of(one))
     reader.decoder.check_references(labels)
     problems = in_order(reader.decoder.report.problems, reader.secrets)
+    components = tuple(dict.fromkeys(reader.decoder.report.components))
     if made is None or any(problem.severity == "error" for problem in problems):
-        return Reading(None, problems, frozenset(reader.secrets))
+        return Reading(None, problems, frozenset(reader.secrets), components)
     for resources in more:
         made = _merged(made, resources)
-    return Reading(with_defaults(made, registry), problems, frozenset(reader.secrets))
+    return Reading(with_defaults(made, registry), problems, frozenset(reader.secrets), components)
 
 
 class _Reader:
@@ -180,6 +183,20 @@ class _Reader:
         mapping = self.decoder.value(_MAPPING, written, "root.metrics.mapping")
         changed: dict[str, Any] = {"metrics_mapping": None if mapping is FAULTY else mapping}
         return replace(made, **changed)
+
+
+def plain_values(text: str, env: Mapping[str, str] | None = None) -> Any:
+    """What a text says, as plain Python values; variables are filled in if `env` is given.
+
+    Raises:
+        InvalidConfig: it is not YAML, or a variable is not set.
+    """
+    report = Report()
+    source = SourceText("", text, text) if env is None else source_text.interpolate(text, env)
+    root = parse(source, report)
+    if root is None or report.problems:
+        raise InvalidConfig(report.problems)
+    return root.value()
 
 
 def parse(text: SourceText, report: Report) -> tree.Mapping | None:

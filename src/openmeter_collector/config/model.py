@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Final, Literal
 
 from openmeter_collector.component.node import Node
+from openmeter_collector.config.replicas import LeaderElection, State
 from openmeter_collector.spec.component import field, section
 from openmeter_collector.spec.fields import (
     BufferNode,
@@ -40,6 +41,9 @@ class BasicAuth:
         default="sha256", doc="How `password_hash` was made."
     )
     salt: str = field(default="", secret=True, doc="Salt for scrypt, base64.")
+    except_probes: bool = field(
+        default=False, ours=True, doc="Answer /ping and /ready without a password."
+    )
 
 
 @section
@@ -64,10 +68,16 @@ class Http:
 class LogFile:
     """A file to log to."""
 
-    path: str = field(default="", doc="File to write logs to; empty writes to standard error.")
-    rotate: bool = field(default=False, doc="Start a new file from time to time.")
+    path: str = field(
+        default="", doc="File to append logs to, instead of writing them to standard output."
+    )
+    rotate: bool = field(
+        default=False, doc="Put the file aside when it has grown to 100 MiB, and start a new one."
+    )
     rotate_max_age_days: int = field(
-        default=0, minimum=0, doc="Days after which old files are removed; 0 keeps them."
+        default=0,
+        minimum=0,
+        doc="Days after which files that were put aside are removed; 0 keeps them.",
     )
 
 
@@ -84,7 +94,7 @@ class Logger:
     timestamp_name: str = field(default="time", advanced=True, doc="Name of the timestamp field.")
     message_name: str = field(default="msg", advanced=True, doc="Name of the message field.")
     static_fields: dict[str, str] = field(
-        default_factory=lambda: {"@service": "openmeter-collector"}, doc="Fields on every line."
+        default_factory=lambda: {"@service": "benthos"}, doc="Fields on every line."
     )
     file: LogFile = field(default_factory=LogFile, advanced=True, doc="Log to a file.")
 
@@ -94,7 +104,9 @@ class Pipeline:
     """What happens to messages between buffer and output."""
 
     threads: int = field(
-        default=-1, doc="How many batches are processed at a time; -1 is one for each CPU."
+        default=-1,
+        doc="Accepted for compatibility: batches are processed one after the other, in order, and "
+        "writes to the output go on at the same time.",
     )
     processors: list[ProcessorNode] = field(
         default_factory=list, doc="Processors, in the order in which they run."
@@ -107,7 +119,8 @@ class ErrorHandling:
 
     strict: bool = field(
         default=False,
-        doc="Reject a failed message instead of passing it on, flagged, to what follows.",
+        doc="A message on which a processor failed skips all that follows and is refused in front "
+        "of the output, instead of being passed on, flagged. `catch` never sees it.",
     )
 
 
@@ -227,10 +240,23 @@ class Config:
     """Renames and drops metrics; written as `mapping` beside the metrics component."""
     tracer: TracerNode | None = field(default=None, doc="Where traces go.")
     shutdown_delay: Duration = field(
-        default=Duration("0s"), doc="Wait this long after the signal before stopping."
+        default=Duration("0s"),
+        doc="Go on for this long after the signal to stop; a second signal cuts it short.",
     )
     shutdown_timeout: Duration = field(
         default=Duration("20s"), doc="Time to finish in order; what is left stays in the buffer."
+    )
+    leader_election: LeaderElection = field(
+        default_factory=LeaderElection,
+        ours=True,
+        advanced=True,
+        doc="Which of several replicas fetches.",
+    )
+    state: State = field(
+        default_factory=State,
+        ours=True,
+        advanced=True,
+        doc="Where positions in sources are kept for all replicas.",
     )
     error_handling: ErrorHandling = field(
         default_factory=ErrorHandling, advanced=True, doc="What to do with failed messages."

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
-from openmeter_collector.component.node import Node
+from openmeter_collector.component.node import Node, Shown
 from openmeter_collector.config.emit import to_yaml
 from openmeter_collector.config.lint import SCRUBBED, Scrubber
 from openmeter_collector.config.model import Config
@@ -25,6 +25,12 @@ def render(config: object, secrets: Iterable[str] = (), *, scrub: bool = True) -
         scrub: hide those, fields that are secret, and passwords in addresses.
     """
     return to_yaml(_Renderer(Scrubber(secrets if scrub else ()), scrub=scrub).section(config))
+
+
+def shown(node: Node) -> Shown:
+    """One component with all its defaults, secrets hidden."""
+    value = _Renderer(Scrubber(()), scrub=True).node(node)
+    return Shown(to_yaml(value), value)
 
 
 class _Renderer:

@@ -25,6 +25,8 @@ class Report:
         self.chilled = chilled
         self.in_component = 0
         self.problems: list[Problem] = []
+        self.components: list[tuple[str, str]] = []
+        """Kind and name of every component that was read, in order."""
 
     def __call__(
         self,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 from openmeter_collector.component.env import Chain, Env
@@ -11,26 +11,27 @@ from openmeter_collector.component.input import Intake
 from openmeter_collector.engine.batching import Batcher, Policy
 from openmeter_collector.engine.chain import through
 from openmeter_collector.engine.input_loop import as_one
-from openmeter_collector.engine.lives import keep_input_running
+from openmeter_collector.engine.lives import keep_input_running, run_input_once
 from openmeter_collector.engine.status import Connection
 from openmeter_collector.errors import EndOfInput, Overloaded
-from openmeter_collector.message import Delivery
+from openmeter_collector.message import Delivery, Message
 from openmeter_collector.message.settlement import Stage
 
 
 class ChildInput:
     """See `component.input.Input`. Opened anew when its connection is lost, unlike its parent."""
 
-    def __init__(self, env: Env, chain: Chain) -> None:
+    def __init__(self, env: Env, chain: Chain, *, reopen: bool = True) -> None:
         self._env = env
         self._chain = chain
+        self._run = keep_input_running if reopen else run_input_once
 
     async def run(self, intake: Intake) -> None:
         """See `Input.run`."""
         node = self._env.node
         async with asyncio.TaskGroup() as tasks:
             within = _ChildIntake(self._env, self._chain, intake, tasks)
-            await keep_input_running(self._env, within, Connection(node.label, node.path))
+            await self._run(self._env, within, Connection(node.label, node.path))
 
 
 class _ChildIntake:
@@ -44,7 +45,7 @@ class _ChildIntake:
         if self._chain.empty:
             self._intake.offer(delivery)
         elif self._chain.sync:
-            with Stage(delivery) as stage:
+            with Stage(delivery, self.dropped) as stage:
                 results = self._chain.run_sync(stage.batch)
             made = stage.deliveries(results)
             if made or delivery.checkpoints:
@@ -59,12 +60,18 @@ class _ChildIntake:
 
     async def put(self, delivery: Delivery) -> None:
         self._received.add(len(delivery.batch))
-        made = await through(self._chain, delivery)
+        made = await through(self._chain, delivery, self.dropped)
         if made or delivery.checkpoints:
             await self._intake.put(as_one(delivery, made))
 
+    def dropped(self, messages: Sequence[Message], rule: str) -> None:
+        self._intake.dropped(messages, rule)
+
+    def refused(self, contents: Sequence[bytes], reason: str) -> None:
+        self._intake.refused(contents, reason)
+
     async def _offer_later(self, delivery: Delivery) -> None:
-        made = await through(self._chain, delivery)
+        made = await through(self._chain, delivery, self.dropped)
         if not made and not delivery.checkpoints:
             return
         one = as_one(delivery, made)
@@ -94,6 +101,8 @@ class _BatchingIntake:
     def __init__(self, env: Env, policy: Policy, chain: Chain, intake: Intake) -> None:
         self._chain = chain
         self._intake = intake
+        self.dropped = intake.dropped
+        self.refused = intake.refused
         metrics = env.metrics
         self.batcher = Batcher(
             policy,
@@ -120,6 +129,6 @@ class _BatchingIntake:
                 batch = await self.batcher.take()
             except EndOfInput:
                 return
-            made = await through(self._chain, batch)
+            made = await through(self._chain, batch, self.dropped)
             for one in [as_one(batch, made)] if batch.checkpoints else made:
                 await self._intake.put(one)

@@ -16,7 +16,7 @@ from openmeter_collector.component.output import Output
 from openmeter_collector.engine.batching import Batcher, Policy
 from openmeter_collector.engine.chain import through
 from openmeter_collector.engine.halving import narrowed
-from openmeter_collector.errors import CollectorError, EndOfInput, Rejected
+from openmeter_collector.errors import CollectorError, Dropped, EndOfInput, Rejected
 from openmeter_collector.message import Batch, Delivery, as_failure, by_index
 from openmeter_collector.spec.fields import BatchPolicy, MappingText
 from openmeter_collector.telemetry.logs import Log
@@ -133,6 +133,11 @@ class ChildOutput:
             began = time.perf_counter_ns()
             try:
                 await self._output.write(one.batch)
+            except Dropped as error:
+                self._sent.add(len(one.batch))
+                self._batch_sent.add()
+                one.settle(error)
+                continue
             except Exception as error:  # noqa: BLE001 - handed up through the settlement
                 self._errors.add()
                 one.settle(error)

@@ -16,7 +16,8 @@ from openmeter_collector.component.cache import Cache
 from openmeter_collector.component.env import AsgiApp, Chain, HttpClient, Listener, ListenOptions
 from openmeter_collector.component.inproc import Handover, Handovers
 from openmeter_collector.component.input import Input, Intake
-from openmeter_collector.component.node import Node
+from openmeter_collector.component.leader import Leadership
+from openmeter_collector.component.node import Node, Shown
 from openmeter_collector.component.output import Output
 from openmeter_collector.component.rate_limit import RateLimit
 from openmeter_collector.component.scanner import Scanner
@@ -28,8 +29,11 @@ from openmeter_collector.engine.chain import ProcessorChain, Step
 from openmeter_collector.engine.child_input import ChildInput, batched
 from openmeter_collector.engine.child_output import ChildOutput, policy_from
 from openmeter_collector.engine.http_client import open_http_client
+from openmeter_collector.engine.limits import CountedLimit
 from openmeter_collector.engine.lives import ChildLife
 from openmeter_collector.engine.state import ComponentState, PipelineState
+from openmeter_collector.engine.strict import Sieve
+from openmeter_collector.errors import ConfigError
 from openmeter_collector.spec.fields import BatchPolicy
 from openmeter_collector.telemetry.counters import Metrics, MetricStore
 from openmeter_collector.telemetry.logs import Log
@@ -51,10 +55,16 @@ class Surroundings:
     """Labels on every metric of this pipeline; `stream` in streams mode."""
     handovers: Handovers = field(default_factory=Handovers)
     """Where `inproc` meets; give pipelines that are to reach each other the same one."""
+    strict: bool = False
+    """Failed messages go no further; see `engine.strict`."""
     now: Callable[[], float] = time.time
     monotonic: Callable[[], float] = time.monotonic
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
     random: Callable[[], float] = random.random
+    leadership: Leadership | None = None
+    """Whether this replica leads; None when there is no election."""
+    only_on_leader: frozenset[str] = frozenset()
+    """Labels and names of inputs that run on the leader only, beside those that always do."""
     store: StateStore | None = None
     """Where positions in sources are kept; None for the pipeline's own buffer."""
     state: PipelineState = field(default_factory=PipelineState)
@@ -69,6 +79,7 @@ class Resources:
         self.rate_limits: dict[str, RateLimit] = {}
         self.inputs: dict[str, Node] = {}
         self.processors: dict[str, Chain] = {}
+        self.processor_nodes: dict[str, Node] = {}
         self.outputs: dict[str, Output] = {}
 
 
@@ -96,14 +107,29 @@ class ComponentEnv:
         return self._metrics
 
     @property
+    def strict(self) -> bool:
+        """Failed messages go no further."""
+        return self._surroundings.strict
+
+    @property
     def data_dir(self) -> Path:
         return self._surroundings.data_dir
 
     @property
+    def leadership(self) -> Leadership | None:
+        around, node = self._surroundings, self._node
+        named = node.name in around.only_on_leader or node.label in around.only_on_leader
+        return around.leadership if named or runs_on_leader(node) else None
+
+    @property
     def state(self) -> State:
-        stream = self._surroundings.labels.get("stream", "")
+        around = self._surroundings
+        stream = around.labels.get("stream", "")
         return ComponentState(
-            self._surroundings.state, f"{stream}/{self._node.display()}", self._log
+            around.state,
+            f"{stream}/{self._node.display()}",
+            self._log,
+            lambda: around.leadership.fence if around.leadership else 0,
         )
 
     def now(self) -> float:
@@ -154,6 +180,19 @@ class ComponentEnv:
     def processor_resource(self, label: str) -> Chain:
         return self._resources.processors[label]
 
+    def decode(self, kind: str, text: str, path: str) -> Node:
+        if self._node.decodes is None:
+            raise ConfigError(f"{path}: no configs are read here at run time")
+        return self._node.decodes(kind, text, path)
+
+    def shown(self, node: Node) -> Shown:
+        if self._node.decodes is None:
+            return Shown(f"{node.name}: {{}}\n", {node.name: {}})
+        return self._node.decodes.shown(node)
+
+    def processor_node(self, label: str) -> Node | None:
+        return self._resources.processor_nodes.get(label)
+
     def handover(self, name: str) -> Handover:
         return self._surroundings.handovers.named(name)
 
@@ -164,10 +203,10 @@ class ComponentEnv:
         return ComponentEnv(self._surroundings, self._resources, node)
 
     @asynccontextmanager
-    async def input(self, node: Node) -> AsyncIterator[Input]:
+    async def input(self, node: Node, *, reopen: bool = True) -> AsyncIterator[Input]:
         env = self.at(node)
         async with env.processors(node.processors) as chain:
-            yield ChildInput(env, chain)
+            yield ChildInput(env, chain, reopen=reopen)
 
     @asynccontextmanager
     async def batched(self, policy: object, intake: Intake) -> AsyncIterator[Intake]:
@@ -187,7 +226,7 @@ class ComponentEnv:
         async with (
             env.processors(node.processors) as chain,
             _life(env) as life,
-            ChildOutput.running(env, chain, life) as child,
+            ChildOutput.running(env, chain, Sieve(life) if self.strict else life) as child,
         ):
             yield child
 
@@ -207,10 +246,18 @@ class ComponentEnv:
             steps = []
             for node in nodes:
                 env = self.at(node)
-                steps.append(
-                    Step(await stack.enter_async_context(node.config.open(env)), env.metrics)
-                )
-            yield ProcessorChain(steps)
+                opened = await stack.enter_async_context(node.config.open(env))
+                steps.append(Step(opened, env.metrics, _rule_name(node)))
+            yield ProcessorChain(steps, strict=self.strict)
+
+
+def _rule_name(node: Node) -> str:
+    return f"{node.display()} ({node.name})"
+
+
+def runs_on_leader(node: Node) -> bool:
+    """Whether a component says of itself that one replica is enough."""
+    return bool(getattr(type(node.config), "leader_only", False))
 
 
 @asynccontextmanager
@@ -233,20 +280,40 @@ async def open_resources(
         ConfigError: one cannot be opened as it is configured.
     """
     made = Resources()
-
-    def env(node: Node) -> ComponentEnv:
-        return ComponentEnv(surroundings, made, node)
-
-    enter = stack.enter_async_context
-    for node in config.rate_limit_resources:
-        made.rate_limits[node.label] = await enter(node.config.open(env(node)))
-    for node in config.cache_resources:
-        cache_env = env(node)
-        opened = await enter(node.config.open(cache_env))
-        made.caches[node.label] = CountedCache(opened, cache_env.metrics)
     made.inputs = {node.label: node for node in config.input_resources}
-    for node in config.processor_resources:
-        made.processors[node.label] = await enter(env(node).processors([node]))
-    for node in config.output_resources:
-        made.outputs[node.label] = await enter(env(node).output(node))
+    # All of them before any is opened: a workflow looks at the branches it names when it opens.
+    made.processor_nodes = {node.label: node for node in config.processor_resources}
+    for node in (
+        *config.rate_limit_resources,
+        *config.cache_resources,
+        *config.processor_resources,
+        *config.output_resources,
+    ):
+        await open_resource(node, made, surroundings, stack)
     return made
+
+
+async def open_resource(
+    node: Node, into: Resources, surroundings: Surroundings, stack: AsyncExitStack
+) -> None:
+    """Open one resource, to be closed with `stack`, in the place of one of the same label.
+
+    Raises:
+        ConfigError: it cannot be opened as it is configured.
+    """
+    env = ComponentEnv(surroundings, into, node)
+    enter = stack.enter_async_context
+    match node.kind:
+        case "rate_limit":
+            limit = await enter(node.config.open(env))
+            into.rate_limits[node.label] = CountedLimit(limit, env.metrics)
+        case "cache":
+            opened = await enter(node.config.open(env))
+            into.caches[node.label] = CountedCache(opened, env.metrics)
+        case "processor":
+            into.processor_nodes[node.label] = node
+            into.processors[node.label] = await enter(env.processors([node]))
+        case "output":
+            into.outputs[node.label] = await enter(env.output(node))
+        case "input":
+            into.inputs[node.label] = node

@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import importlib
 import ssl
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING
 
-from openmeter_collector.component.env import HttpResponse
+from openmeter_collector.component.env import HttpResponse, HttpStream
 from openmeter_collector.errors import Retryable
 
 if TYPE_CHECKING:
@@ -89,37 +89,97 @@ class AiohttpClient:
         follow_redirects: bool = False,
     ) -> HttpResponse:
         session = self._session or await self._open()
-        import aiohttp  # noqa: PLC0415 - `_open` has paid for it
+        with _told(method, url):
+            try:
+                async with (
+                    asyncio.timeout(timeout),
+                    session.request(
+                        method,
+                        url,
+                        headers=headers,
+                        data=body,
+                        allow_redirects=follow_redirects,
+                    ) as response,
+                ):
+                    content = await _read(response.content, self._most)
+                    return HttpResponse(response.status, _first_values(response), content)
+            except TimeoutError as error:
+                raise Retryable(
+                    f"{method} {url}: no complete answer within {timeout:g} s"
+                ) from error
 
+    @asynccontextmanager
+    async def stream(
+        self,
+        method: str,
+        url: str,
+        *,
+        headers: Mapping[str, str] | None = None,
+        body: bytes | None = None,
+        idle_timeout: float | None = None,
+        follow_redirects: bool = False,
+    ) -> AsyncIterator[HttpStream]:
+        session = self._session or await self._open()
+        with _told(method, url):
+            try:
+                async with asyncio.timeout(idle_timeout):
+                    response = await session.request(
+                        method,
+                        url,
+                        headers=headers,
+                        data=body,
+                        allow_redirects=follow_redirects,
+                    )
+            except TimeoutError as error:
+                raise Retryable(f"{method} {url}: no answer within {idle_timeout:g} s") from error
         try:
-            async with (
-                asyncio.timeout(timeout),
-                session.request(
-                    method,
-                    url,
-                    headers=headers,
-                    data=body,
-                    allow_redirects=follow_redirects,
-                ) as response,
-            ):
-                content = await _read(response.content, self._most)
-                return HttpResponse(
-                    status=response.status,
-                    headers={name.lower(): value for name, value in response.headers.items()},
-                    body=content,
-                )
-        except TimeoutError as error:
-            raise Retryable(f"{method} {url}: no complete answer within {timeout:g} s") from error
-        except aiohttp.InvalidURL as error:
-            raise Retryable(f"{method} {url}: not an address; check `url`") from error
-        except aiohttp.ClientConnectorCertificateError as error:
-            raise Retryable(f"{method} {url}: its certificate is not trusted ({error})") from error
-        except aiohttp.ClientConnectorDNSError as error:
-            raise Retryable(f"{method} {url}: the name of the host is not known") from error
-        except aiohttp.ClientError as error:
-            raise Retryable(f"{method} {url}: {_reason(error)}") from error
-        except OSError as error:
-            raise Retryable(f"{method} {url}: {error}") from error
+            chunks = _chunks(response, f"{method} {url}", idle_timeout)
+            yield HttpStream(response.status, _first_values(response), chunks)
+        finally:
+            response.close()
+
+
+async def _chunks(
+    response: aiohttp.ClientResponse, where: str, idle: float | None
+) -> AsyncIterator[bytes]:
+    with _told(*where.split(" ", 1)):
+        while True:
+            try:
+                async with asyncio.timeout(idle):
+                    chunk = await response.content.readany()
+            except TimeoutError as error:
+                raise Retryable(f"{where}: nothing came for {idle:g} s") from error
+            if not chunk:
+                return
+            yield chunk
+
+
+def _first_values(response: aiohttp.ClientResponse) -> dict[str, str]:
+    first: dict[str, str] = {}
+    for name, value in response.headers.items():
+        first.setdefault(name.lower(), value)
+    return first
+
+
+@contextmanager
+def _told(method: str, url: str) -> Iterator[None]:
+    """Say in our words why there is no answer."""
+    import aiohttp  # noqa: PLC0415 - whoever opened the session has paid for it
+
+    try:
+        yield
+    except aiohttp.InvalidURL as error:
+        raise Retryable(f"{method} {url}: not an address; check `url`") from error
+    except aiohttp.ClientConnectorCertificateError as error:
+        raise Retryable(f"{method} {url}: its certificate is not trusted ({error})") from error
+    except aiohttp.ClientConnectorDNSError as error:
+        raise Retryable(f"{method} {url}: the name of the host is not known") from error
+    except aiohttp.ClientError as error:
+        raise Retryable(f"{method} {url}: {_reason(error)}") from error
+    except TimeoutError:
+        raise
+    except OSError as error:
+        raise Retryable(f"{method} {url}: {error}") from error
 
 
 async def _read(stream: aiohttp.StreamReader, most: int) -> bytes:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
-from openmeter_collector.component.buffer import Buffer
+from openmeter_collector.component.buffer import Buffer, KeepsBooks
 from openmeter_collector.component.env import Chain, Env
 from openmeter_collector.component.input import Intake, Puller
 from openmeter_collector.engine.chain import through
+from openmeter_collector.engine.latency import Latency
 from openmeter_collector.engine.retry import BackOff
 from openmeter_collector.engine.state import PipelineState
+from openmeter_collector.engine.strict import only_sound
 from openmeter_collector.errors import BatchFailed, EndOfInput, Overloaded
-from openmeter_collector.message import Batch, Delivery, by_index
+from openmeter_collector.message import Batch, Delivery, Message, by_index
 from openmeter_collector.message.settlement import Stage, merge
 
 _REPLAY = BackOff(initial=0.1, longest=10.0)
@@ -33,10 +35,15 @@ class BufferIntake:
         self._state = state
         self._chain = chain
         self._buffer = buffer
+        self._books = buffer if isinstance(buffer, KeepsBooks) else None
         self._tasks = tasks
         self._received = env.metrics.counter("input_received", "Messages received.")
+        self._latency = Latency(
+            env.metrics.timer("input_latency_ns", "Time from receiving to settlement.")
+        )
 
     def offer(self, delivery: Delivery) -> None:
+        self._latency.watch(delivery)
         if self._chain.empty:
             # The hot path of durable ingest: two calls between the socket and the writer.
             if delivery.checkpoints:
@@ -44,7 +51,7 @@ class BufferIntake:
             else:
                 self._buffer.write(delivery)
         elif self._chain.sync:
-            with Stage(delivery) as stage:
+            with Stage(delivery, self.dropped) as stage:
                 results = self._chain.run_sync(stage.batch)
             self._write(delivery, stage, results)
         else:
@@ -53,8 +60,10 @@ class BufferIntake:
 
     async def put(self, delivery: Delivery) -> None:
         self._received.add(len(delivery.batch))
+        self._latency.watch(delivery)
         if not self._chain.empty:
-            delivery = as_one(delivery, await through(self._chain, delivery))
+            made = await through(self._chain, delivery, self.dropped)
+            delivery = as_one(delivery, only_sound(made) if self._chain.strict else made)
         while True:
             await self._buffer.wait_for_room()
             try:
@@ -63,8 +72,16 @@ class BufferIntake:
                 continue
             return
 
+    def dropped(self, messages: Sequence[Message], rule: str) -> None:
+        if self._books is not None:
+            self._books.dropped(messages, rule)
+
+    def refused(self, contents: Sequence[bytes], reason: str) -> None:
+        if self._books is not None:
+            self._books.refused(contents, reason)
+
     async def _offer_later(self, delivery: Delivery) -> None:
-        with Stage(delivery) as stage:
+        with Stage(delivery, self.dropped) as stage:
             results = await self._chain.run(stage.batch)
         try:
             self._write(delivery, stage, results)
@@ -73,6 +90,8 @@ class BufferIntake:
 
     def _write(self, delivery: Delivery, stage: Stage, results: list[Batch]) -> None:
         made = stage.deliveries(results)
+        if self._chain.strict:
+            made = only_sound(made)
         if made or delivery.checkpoints:
             try:
                 self._keep(as_one(delivery, made))

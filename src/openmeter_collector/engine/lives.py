@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import AsyncExitStack
+from typing import cast
 
 from openmeter_collector.component.env import Env
-from openmeter_collector.component.input import Intake, Puller
+from openmeter_collector.component.input import Input, Intake, Puller
 from openmeter_collector.component.output import Output
+from openmeter_collector.engine.election.leading import while_leading
 from openmeter_collector.engine.input_loop import PullInput
 from openmeter_collector.engine.retry import BackOff
 from openmeter_collector.engine.status import Connection
@@ -18,29 +20,51 @@ _RECONNECT = BackOff(initial=0.5, longest=30.0)
 
 
 async def keep_input_running(env: Env, intake: Intake, connection: Connection) -> None:
-    """Open the input and run it, again and again, until it ends by itself or is cancelled.
+    """Open the input and run it, again and again, until it ends by itself or is cancelled; only while
+    this replica leads, if it is an input of that kind.
 
     Raises:
         ConfigError: it cannot be opened as it is configured.
     """
+    if env.leadership is None:
+        await _keep_running(env, intake, connection)
+        return
+    connection.connected, connection.error = True, ""  # standing by is all that is wanted of it
+    await while_leading(env.leadership, lambda: _keep_running(env, intake, connection))
+
+
+async def _keep_running(env: Env, intake: Intake, connection: Connection) -> None:
     attempt = 0
+    metrics = env.metrics
+    refused = metrics.counter("input_connection_failed", "Attempts to connect that failed.")
+    lost = metrics.counter("input_connection_lost", "Connections lost.")
     while True:
         try:
             async with env.node.config.open(env) as opened:
-                running = PullInput(env, opened) if isinstance(opened, Puller) else opened
-                connection.connected, connection.error = True, ""
                 attempt = 0
-                env.metrics.counter("input_connection_up", "Connections made.").add()
-                await running.run(intake)
+                await _run(env, opened, intake, connection)
                 return
         except* (Disconnected, Retryable) as group:
             error = _first(group)
             attempt += 1
+            (lost if connection.connected else refused).add()
             connection.connected, connection.error = False, str(error)
-            env.metrics.counter("input_connection_lost", "Connections lost.").add()
             if attempt == 1:
                 env.log.warning("input disconnected, connecting again", error=str(error))
         await env.sleep(_RECONNECT.delay(attempt, env.random()))
+
+
+async def run_input_once(env: Env, intake: Intake, connection: Connection) -> None:
+    """Open the input and run it; whatever it raises is for the caller."""
+    async with env.node.config.open(env) as opened:
+        await _run(env, opened, intake, connection)
+
+
+async def _run(env: Env, opened: object, intake: Intake, connection: Connection) -> None:
+    running = PullInput(env, opened) if isinstance(opened, Puller) else cast("Input", opened)
+    connection.connected, connection.error = True, ""
+    env.metrics.counter("input_connection_up", "Connections made.").add()
+    await running.run(intake)
 
 
 class ReopeningOutput:
@@ -52,6 +76,12 @@ class ReopeningOutput:
         self._stack = AsyncExitStack()
         self._output: Output | None = None
         self._opening = asyncio.Lock()
+        metrics = env.metrics
+        self._up = metrics.counter("output_connection_up", "Connections made.")
+        self._refused = metrics.counter(
+            "output_connection_failed", "Attempts to connect that failed."
+        )
+        self._lost = metrics.counter("output_connection_lost", "Connections lost.")
 
     async def start(self) -> None:
         """Open for the first time; a peer that is away is tried again at the first write.
@@ -71,6 +101,7 @@ class ReopeningOutput:
         except Disconnected as error:
             if self._output is output:
                 self._output = None
+                self._lost.add()
                 self._connection.connected, self._connection.error = False, str(error)
                 await self._stack.aclose()
             raise
@@ -85,8 +116,10 @@ class ReopeningOutput:
                     )
                 except (Disconnected, Retryable) as error:
                     self._connection.error = str(error)
+                    self._refused.add()
                     raise Retryable(str(error)) from error
                 self._connection.connected, self._connection.error = True, ""
+                self._up.add()
             assert self._output is not None
             return self._output
 

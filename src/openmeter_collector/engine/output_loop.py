@@ -20,11 +20,14 @@ from openmeter_collector.component.output import Output
 from openmeter_collector.engine.batching import Batcher, Policy
 from openmeter_collector.engine.chain import through
 from openmeter_collector.engine.halving import narrowed
+from openmeter_collector.engine.latency import Latency
 from openmeter_collector.engine.retry import BackOff, Gate, Pass
 from openmeter_collector.errors import (
     BatchFailed,
     Disconnected,
+    Dropped,
     EndOfInput,
+    Final,
     Overloaded,
     Paused,
     Rejected,
@@ -87,8 +90,16 @@ class OutputLoop:
         output: Output,
         batch_chain: Chain,
         options: OutputOptions,
+        waits: Latency | None = None,
     ) -> None:
-        """`chain`: the pipeline's processors; `batch_chain`: those of the batching policy."""
+        """Take what it works with.
+
+        Args:
+            chain: the pipeline's processors.
+            batch_chain: those of the batching policy.
+            waits: times what the buffer gives out.
+        """
+        self._waits = waits
         self._env = env
         self._buffer = buffer
         self._chain = chain
@@ -115,6 +126,9 @@ class OutputLoop:
         self._batch_sent = metrics.counter("output_batch_sent", "Batches delivered.")
         self._errors = metrics.counter("output_error", "Failed attempts to write.")
         self._rejected = metrics.counter("output_rejected", "Messages refused for good.")
+        self._dropped = metrics.counter(
+            "output_dropped", "Messages that an output let go by a rule."
+        )
         self._latency = metrics.timer("output_latency_ns", "Time for one write.")
 
     async def run(self) -> None:
@@ -133,6 +147,8 @@ class OutputLoop:
             while True:
                 await self._batcher.room()
                 delivery = await self._buffer.read()
+                if self._waits is not None:
+                    self._waits.watch(delivery)
                 for one in await through(self._chain, delivery):
                     self._batcher.add(one)
         except EndOfInput:
@@ -184,11 +200,13 @@ class OutputLoop:
                 await self._write(batch, piece, entered)
             except Rejected as error:
                 self._refused(batch, piece, error, pieces, verdicts)
+            except Dropped as error:
+                verdicts.update(dict.fromkeys(piece.indexes, error))
             except BatchFailed as error:
                 self._mixed(batch, piece, error, pieces, verdicts)
             except Exception as error:  # noqa: BLE001 - whatever it was, the data is still ours
                 self._again(piece, error, pieces, verdicts)
-        delivery.settle(BatchFailed(verdicts) if verdicts else None)
+        delivery.settle(as_failure(verdicts, len(batch)))
 
     async def _write(self, batch: Batch, piece: _Piece, entered: Pass) -> None:
         indexes = piece.indexes
@@ -206,6 +224,13 @@ class OutputLoop:
         except Rejected:
             # An answer about the data: the way to the peer is fine.
             self._errors.add()
+            self._answered()
+            raise
+        except Dropped:
+            # Written, as far as this output is concerned; dashboards count it so.
+            self._sent.add(len(messages))
+            self._batch_sent.add()
+            self._dropped.add(len(messages))
             self._answered()
             raise
         except BatchFailed as error:
@@ -279,7 +304,10 @@ class OutputLoop:
         last: Exception = failed
         for at, error in failed.errors.items():
             index = piece.indexes[at]
-            if isinstance(error, Rejected):
+            if isinstance(error, Final):
+                verdicts[index] = error
+                self._dropped.add(isinstance(error, Dropped))
+            elif isinstance(error, Rejected):
                 alone = _Piece([index], piece.attempts, piece.first_attempt)
                 self._refused(batch, alone, error, pieces, verdicts)
             else:
@@ -323,7 +351,7 @@ class OutputLoop:
 
     def _partly_answered(self, failed: BatchFailed, count: int, entered: Pass) -> None:
         """What verdicts on single messages say about the way to the peer."""
-        trouble = [one for one in failed.errors.values() if not isinstance(one, Rejected)]
+        trouble = [one for one in failed.errors.values() if not isinstance(one, Rejected | Final)]
         if len(trouble) < count:
             self._answered()
             entered = Pass(self.gate.generation)

@@ -26,10 +26,12 @@ from openmeter_collector.engine.environment import (
     open_resources,
 )
 from openmeter_collector.engine.input_loop import BufferIntake
+from openmeter_collector.engine.latency import Latency
 from openmeter_collector.engine.lives import ReopeningOutput, keep_input_running
 from openmeter_collector.engine.output_loop import OutputLoop, OutputOptions
 from openmeter_collector.engine.state import PipelineState
 from openmeter_collector.engine.status import Connection, PipelineStatus
+from openmeter_collector.engine.strict import Sieve
 from openmeter_collector.errors import CollectorError, ConfigError, StorageError
 
 
@@ -73,7 +75,11 @@ class Pipeline:
         self._buffer: Node = config.buffer
         self._output: Node = config.output
         self._state = PipelineState(surroundings.store, surroundings.sleep, surroundings.random)
-        self._surroundings = replace(surroundings, state=self._state)
+        self._surroundings = replace(
+            surroundings,
+            state=self._state,
+            strict=surroundings.strict or config.error_handling.strict,
+        )
         self._resources = Resources() if resources is None else resources
         self._shared = resources is not None
         self.status = PipelineStatus(
@@ -130,7 +136,14 @@ class Pipeline:
             repeat=self._buffer.name != "none",
             name=self._output.display(),
         )
-        loop = OutputLoop(output_env, buffer, chain, output, batch_chain, options)
+        writer = Sieve(output) if output_env.strict else output
+        waits = None
+        if self._buffer.name != "none":
+            timer = self._env(self._buffer).metrics.timer(
+                "buffer_latency_ns", "Time from giving out to settlement."
+            )
+            waits = Latency(timer)
+        loop = OutputLoop(output_env, buffer, chain, writer, batch_chain, options, waits)
         self.status.buffer = buffer.status
         self.status.delivery = loop.state
         return buffer, loop

@@ -119,7 +119,11 @@ class PipelineState:
 class ComponentState:
     """See `component.state.State`."""
 
-    def __init__(self, pipeline: PipelineState, scope: str, log: Log) -> None:
+    def __init__(
+        self, pipeline: PipelineState, scope: str, log: Log, term: Callable[[], int] = lambda: 0
+    ) -> None:
+        """`term`: that of the present leadership; 0 without leader election."""
+        self._term = term
         self._pipeline = pipeline
         self._scope = scope
         self._log = log
@@ -134,4 +138,4 @@ class ComponentState:
         return await self._pipeline.load(f"{self._scope}/{name}")
 
     def checkpoint(self, name: str, value: bytes) -> Checkpoint:
-        return Checkpoint(f"{self._scope}/{name}", value)
+        return Checkpoint(f"{self._scope}/{name}", value, self._term())

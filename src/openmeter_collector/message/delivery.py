@@ -27,10 +27,14 @@ class Checkpoint:
 
     A buffer that can (the journal) commits it in the same transaction as the events. A component
     makes its checkpoints with `Env.state`, which knows the key.
+
+    Attributes:
+        term: of the leader on which it was made; 0 without leader election.
     """
 
     key: str
     value: bytes
+    term: int = 0
 
 
 class Delivery:
@@ -61,6 +65,17 @@ class Delivery:
         settle, self._settle = self._settle, None
         if settle is not None:
             settle(failure)
+
+    def tell_also(self, told: Settle) -> None:
+        """Have somebody else told the outcome as well, before whoever waits for it."""
+        settle = self._settle
+
+        def both(failure: Exception | None) -> None:
+            told(failure)
+            if settle is not None:
+                settle(failure)
+
+        self._settle = both
 
 
 def by_index(failure: Exception | None, count: int) -> Mapping[int, Exception]:

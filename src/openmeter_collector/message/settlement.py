@@ -8,7 +8,8 @@ Pure: no I/O, no clock, no await. Everything here turns deliveries into other de
   what cannot be traced to one message speaks for all of them, so nothing is lost by ignorance;
 - when descendants of one message fare differently, the one that asks for repetition is heard: the
   final verdict on its sibling comes again, a message that was not repeated would not;
-- a message that a processor left out was dealt with (a rule somebody wrote).
+- a message that a processor left out was dealt with (a rule somebody wrote): its verdict is
+  `Dropped`, with the rule's name.
 """
 
 from __future__ import annotations
@@ -18,8 +19,8 @@ from contextvars import ContextVar
 from itertools import islice
 from typing import Self
 
-from openmeter_collector.errors import BatchFailed, CollectorError, Final
-from openmeter_collector.message import Batch, Delivery, Message, by_index
+from openmeter_collector.errors import BatchFailed, CollectorError, Dropped, Final
+from openmeter_collector.message import Batch, Delivery, Message, as_failure, by_index
 
 
 class _Join:
@@ -27,10 +28,13 @@ class _Join:
 
     __slots__ = ("_delivery", "_errors", "_left")
 
-    def __init__(self, delivery: Delivery, units: int) -> None:
+    def __init__(
+        self, delivery: Delivery, units: int, known: Mapping[int, Exception] | None = None
+    ) -> None:
+        """`known`: what is known about messages that are in no part."""
         self._delivery = delivery
         self._left = units
-        self._errors: dict[int, Exception] = {}
+        self._errors: dict[int, Exception] = dict(known or {})
 
     def part_done(self, errors: Mapping[int, Exception], units: int = 1) -> None:
         """A part came back; `errors` by index in the joined delivery's batch."""
@@ -38,7 +42,7 @@ class _Join:
             _note(self._errors, index, error)
         self._left -= units
         if self._left == 0:
-            self._delivery.settle(BatchFailed(self._errors) if self._errors else None)
+            self._delivery.settle(as_failure(self._errors, len(self._delivery.batch)))
 
 
 class Carver:
@@ -97,9 +101,9 @@ def merge(deliveries: Sequence[Delivery]) -> Delivery:
     checkpoints = [one for delivery in deliveries for one in delivery.checkpoints]
 
     def settle(failure: Exception | None) -> None:
-        if failure is None:
+        if not isinstance(failure, BatchFailed):
             for delivery in deliveries:
-                delivery.settle(None)
+                delivery.settle(failure)
             return
         errors = by_index(failure, len(batch))
         start = 0
@@ -117,16 +121,21 @@ def entering(batch: Batch) -> Batch:
     return [message.at(index) for index, message in enumerate(batch)]
 
 
-def derived(delivery: Delivery, results: Sequence[Batch]) -> list[Delivery]:
+def derived(
+    delivery: Delivery, results: Sequence[Batch], dropped: Mapping[int, Exception] | None = None
+) -> list[Delivery]:
     """The deliveries that processors made of one whose batch was numbered by `entering`.
 
     No result at all means that rules dropped every message: the delivery is settled at once.
+
+    Args:
+        dropped: the verdicts on messages that are in no result, by index.
     """
     results = [batch for batch in results if batch]
     if not results:
-        delivery.settle(None)
+        delivery.settle(as_failure(dropped or {}, len(delivery.batch)))
         return []
-    join = _Join(delivery, len(results))
+    join = _Join(delivery, len(results), dropped)
     return [_result(join, batch, len(delivery.batch)) for batch in results]
 
 
@@ -137,17 +146,21 @@ class Stage:
             results = chain.run_sync(stage.batch)
         deliveries = stage.deliveries(results)
 
-    Processors inside may ask to be told what becomes of single messages, see `when_settled`.
+    Processors inside may ask to be told what becomes of single messages, see `when_settled`. What
+    they left out is settled as `Dropped`, or told to `on_dropped`.
 
     Attributes:
         batch: what to give to the processors, numbered.
     """
 
-    __slots__ = ("_calls", "_delivery", "_token", "batch")
+    __slots__ = ("_calls", "_delivery", "_left_out", "_on_dropped", "_token", "batch")
 
-    def __init__(self, delivery: Delivery) -> None:
+    def __init__(self, delivery: Delivery, on_dropped: OnDropped | None = None) -> None:
+        """`on_dropped`: before a buffer, where nobody upstream may mistake a drop for a failure."""
         self._delivery = delivery
+        self._on_dropped = on_dropped
         self._calls: list[tuple[int | tuple[int, ...], Told]] = []
+        self._left_out: list[tuple[int, str]] = []
         self.batch = entering(delivery.batch)
 
     def __enter__(self) -> Self:
@@ -171,7 +184,27 @@ class Stage:
 
     def deliveries(self, results: Sequence[Batch]) -> list[Delivery]:
         """What the processors made of it; see `derived`."""
-        return derived(self._watched() if self._calls else self._delivery, results)
+        delivery = self._watched() if self._calls else self._delivery
+        dropped = self._dropped(results) if self._left_out or not any(results) else {}
+        if self._on_dropped is not None and dropped:
+            for verdict in set(dropped.values()):
+                lost = [self.batch[at] for at, one in dropped.items() if one is verdict]
+                self._on_dropped(lost, verdict.rule)
+            dropped = {}
+        return derived(delivery, results, dropped)
+
+    def _dropped(self, results: Sequence[Batch]) -> dict[int, Dropped]:
+        """The messages that are in no result, each with the rule that was the last to leave it out."""
+        count = len(self.batch)
+        there = origins_of(results, count)
+        rules = dict(self._left_out)
+        verdicts: dict[str, Dropped] = {}
+        missing = {}
+        for index in range(count):
+            if index not in there:
+                rule = rules.get(index, "a processor")
+                missing[index] = verdicts.setdefault(rule, Dropped(rule))
+        return missing
 
     def _watched(self) -> Delivery:
         delivery = self._delivery
@@ -181,7 +214,11 @@ class Stage:
             errors = by_index(failure, count)
             calls, self._calls = self._calls, []
             for origin, told in calls:
-                found = (errors[one] for one in _origins(origin, count) if one in errors)
+                found = (
+                    errors[one]
+                    for one in _origins(origin, count)
+                    if one in errors and not isinstance(errors[one], Dropped)
+                )
                 told(next(found, None))
             delivery.settle(failure)
 
@@ -189,7 +226,10 @@ class Stage:
 
 
 Told = Callable[[Exception | None], None]
-"""Called once with None (safe, or delivered) or with what failed; quick, and never raises."""
+"""Called once with None (safe, delivered, or dropped) or with what failed; quick, never raises."""
+
+OnDropped = Callable[[Sequence[Message], str], None]
+"""Told which messages were left out, and by which rule."""
 
 _STAGE: ContextVar[Stage | None] = ContextVar("stage", default=None)
 
@@ -213,6 +253,45 @@ def when_settled(message: Message, told: Told) -> bool:
         return False
     stage.watch(message.origin, told)
     return True
+
+
+class Watch:
+    """One processor at work on a batch: notes in the stage what it leaves out.
+
+    watch = Watch()
+    results = processor.process(batch)
+    watch.left_out(batch, results, "the rule's name")
+    """
+
+    __slots__ = ("_before", "_stage")
+
+    def __init__(self) -> None:
+        self._stage = _STAGE.get()
+        self._before = len(self._stage._left_out) if self._stage is not None else 0  # noqa: SLF001
+
+    def left_out(self, batch: Batch, results: Sequence[Batch], rule: str) -> None:
+        """Note which messages are in no result; a rule further inside has named them better."""
+        if self._stage is None:
+            return
+        count = len(self._stage.batch)
+        there = origins_of(results, count)
+        noted = self._stage._left_out  # noqa: SLF001
+        inside = {index for index, _ in noted[self._before :]}
+        for index in origins_of([batch], count) - there - inside:
+            noted.append((index, rule))
+
+
+def origins_of(results: Sequence[Batch], entered: int) -> set[int]:
+    """Where the messages of some batches stood in the batch that entered the stage."""
+    found: set[int] = set()
+    for batch in results:
+        for message in batch:
+            origin = message.origin
+            if isinstance(origin, int) and 0 <= origin < entered:
+                found.add(origin)
+            else:
+                found.update(_origins(origin, entered))
+    return found
 
 
 def _result(join: _Join, batch: Batch, entered: int) -> Delivery:

@@ -7,10 +7,10 @@ endpoint answers below the root path as well (`/benthos/ping`).
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import orjson
 
@@ -18,12 +18,27 @@ from openmeter_collector import __version__
 from openmeter_collector.component.env import AsgiApp, AsgiReceive, AsgiSend, Scope
 from openmeter_collector.component.metrics import MetricsExporter
 from openmeter_collector.engine.status import Connection, PipelineStatus
+from openmeter_collector.server import debug
+from openmeter_collector.server.guards import answer
 from openmeter_collector.telemetry.counters import MetricStore
 
 Answer = tuple[int, str, bytes]
-Endpoint = Callable[[Scope], Awaitable[Answer] | Answer]
 
 _PROMETHEUS = "text/plain; version=0.0.4; charset=utf-8"
+_TEXT = "text/plain; charset=utf-8"
+
+
+class Api(Protocol):
+    """More endpoints, which need a request's method and body."""
+
+    endpoints: Mapping[str, str]
+    """Paths and what they are for."""
+
+    def serves(self, path: str) -> bool:
+        """Whether a path is one of its own."""
+
+    async def __call__(self, scope: Scope, receive: AsgiReceive, send: AsgiSend) -> None:
+        """Answer one request."""
 
 
 @dataclass(slots=True)
@@ -31,16 +46,31 @@ class _Mounted:
     path: str
     app: AsgiApp
 
+    def serves(self, path: str) -> bool:
+        return path == self.path or (self.path.endswith("/") and path.startswith(self.path))
+
 
 @dataclass(slots=True)
 class Service:
-    """The ASGI application."""
+    """The ASGI application.
+
+    Attributes:
+        exporter: what the config says about metrics; without it they are shown as they are kept.
+        streams: several pipelines run here, each with a name; none at all is no fault then.
+        api: what manages streams, if that is wanted.
+        config: the config as YAML and as JSON, without secrets, for the debug endpoints; None keeps
+            those closed.
+        leadership: what `/ready` says of leader election; None when there is none.
+    """
 
     metrics: MetricStore
     pipelines: Mapping[str, PipelineStatus] = field(default_factory=dict)
     root_path: str = "/benthos"
     exporter: MetricsExporter | None = None
-    """What the config says about metrics; without it they are shown as they are kept."""
+    streams: bool = False
+    api: Api | None = None
+    config: tuple[str, bytes] | None = None
+    leadership: Callable[[], Mapping[str, Any]] | None = None
     _mounted: list[_Mounted] = field(default_factory=list)
 
     async def __call__(self, scope: Scope, receive: AsgiReceive, send: AsgiSend) -> None:
@@ -48,17 +78,67 @@ class Service:
         path = scope["path"]
         if self.root_path and path.startswith(self.root_path + "/"):
             path = path[len(self.root_path) :]
-        endpoint = _ENDPOINTS.get(path)
-        if endpoint is not None:
-            status, kind, body = endpoint[1](self)
-            await _send(send, status, kind, body, head=scope["method"] == "HEAD")
+        if scope["type"] != "http":
+            await self._websocket(path, scope, receive, send)
             return
-        for mounted in self._mounted:
-            inside = path.startswith(mounted.path) if mounted.path.endswith("/") else False
-            if path == mounted.path or inside:
-                await mounted.app({**scope, "path": path}, receive, send)
-                return
-        await _send(send, 404, "text/plain; charset=utf-8", b"404 page not found\n")
+        endpoint = self._endpoints().get(path)
+        if endpoint is not None:
+            status, kind, body = endpoint[1]()
+            await answer(send, status, body, kind.encode(), head=scope["method"] == "HEAD")
+            return
+        if self.api is not None and self.api.serves(path):
+            await self.api({**scope, "path": path}, receive, send)
+            return
+        mounted = self._at(path)
+        if mounted is not None:
+            await mounted.app({**scope, "path": path}, receive, send)
+            return
+        await answer(send, 404, b"404 page not found\n")
+
+    async def _websocket(
+        self, path: str, scope: Scope, receive: AsgiReceive, send: AsgiSend
+    ) -> None:
+        mounted = self._at(path)
+        if mounted is None:
+            await send({"type": "websocket.close", "code": 1000})
+            return
+        await mounted.app({**scope, "path": path}, receive, send)
+
+    def _at(self, path: str) -> _Mounted | None:
+        return next((one for one in self._mounted if one.serves(path)), None)
+
+    def _endpoints(self) -> dict[str, tuple[str, Callable[[], Answer]]]:
+        served: dict[str, tuple[str, Callable[[], Answer]]] = {
+            "/ping": ("200 as long as the process answers.", self.ping),
+            "/ready": ("200 when events can be taken, else 503 with the reasons.", self.ready),
+            "/version": ("The version of the collector.", self.version),
+            "/endpoints": ("This list.", self.endpoints),
+            "/metrics": ("Metrics, in the format of the metrics component.", self.exposition),
+            "/stats": ("Metrics, in the format of the metrics component.", self.exposition),
+        }
+        if self.config is not None:
+            served |= self._debug(*self.config)
+        return served
+
+    def _debug(self, yaml: str, json: bytes) -> dict[str, tuple[str, Callable[[], Answer]]]:
+        def instead() -> Answer:
+            return 501, _TEXT, debug.INSTEAD.encode()
+
+        return {
+            "/debug/config/yaml": (
+                "The config in YAML, without secrets.",
+                lambda: (200, "application/yaml", yaml.encode()),
+            ),
+            "/debug/config/json": (
+                "The config in JSON, without secrets.",
+                lambda: (200, "application/json", json),
+            ),
+            "/debug/stack": (
+                "What every task and thread is doing.",
+                lambda: (200, _TEXT, debug.stacks().encode()),
+            ),
+            **dict.fromkeys(debug.PROFILES, ("Not made here; says what to use instead.", instead)),
+        }
 
     @asynccontextmanager
     async def mount(self, paths: Sequence[str], app: AsgiApp) -> AsyncIterator[None]:
@@ -72,7 +152,7 @@ class Service:
 
     def ping(self) -> Answer:
         """The process answers."""
-        return 200, "text/plain; charset=utf-8", b"pong"
+        return 200, _TEXT, b"pong"
 
     def version(self) -> Answer:
         """Which collector this is."""
@@ -80,23 +160,29 @@ class Service:
 
     def endpoints(self) -> Answer:
         """What is served."""
-        listed = {path: text for path, (text, _) in _ENDPOINTS.items()}
+        listed = {path: text for path, (text, _) in self._endpoints().items()}
+        listed |= self.api.endpoints if self.api is not None else {}
         listed |= {mounted.path: "Mounted by a component." for mounted in self._mounted}
         return _json(200, listed)
 
     def ready(self) -> Answer:
-        """Whether every pipeline can take and is not refused."""
+        """Whether every pipeline can take and is not refused; a stream that has ended is no fault."""
         now = time.time()
-        statuses = []
-        problems = []
-        for name, pipeline in self.pipelines.items():
-            problems += pipeline.problems(now)
-            statuses += [_connection(name, one) for one in (pipeline.input, pipeline.output)]
-        ready = bool(self.pipelines) and not problems
+        faults = {name: one.problems(now) for name, one in self.pipelines.items()}
+        problems = [text for found in faults.values() for text in found]
+        if self.streams:
+            return _streams_ready([name for name, found in faults.items() if found], problems)
+        statuses = [
+            _connection(name, one)
+            for name, pipeline in self.pipelines.items()
+            for one in (pipeline.input, pipeline.output)
+        ]
         body: dict[str, Any] = {"statuses": statuses}
+        if self.leadership is not None:
+            body["leader_election"] = self.leadership()
         if problems:
             body["problems"] = problems
-        return _json(200 if ready else 503, body)
+        return _json(200 if self.pipelines and not problems else 503, body)
 
     def exposition(self) -> Answer:
         """All metrics, as the config says; 404 when it says nobody is shown them."""
@@ -104,18 +190,15 @@ class Service:
             return 200, _PROMETHEUS, self.metrics.exposition()
         page = self.exporter.page()
         if page is None:
-            return 404, "text/plain; charset=utf-8", b"404 page not found\n"
+            return 404, _TEXT, b"404 page not found\n"
         return 200, page.content_type, page.body
 
 
-_ENDPOINTS: dict[str, tuple[str, Callable[[Service], Answer]]] = {
-    "/ping": ("200 as long as the process answers.", Service.ping),
-    "/ready": ("200 when the pipeline can take events, else 503 with the reasons.", Service.ready),
-    "/version": ("The version of the collector.", Service.version),
-    "/endpoints": ("This list.", Service.endpoints),
-    "/metrics": ("Metrics, in the format of the metrics component.", Service.exposition),
-    "/stats": ("Metrics, in the format of the metrics component.", Service.exposition),
-}
+def _streams_ready(names: Sequence[str], problems: Sequence[str]) -> Answer:
+    if not names:
+        return 200, _TEXT, b"OK"
+    lines = [f"streams [{' '.join(sorted(names))}] are not connected", *problems]
+    return 503, _TEXT, "".join(f"{line}\n" for line in lines).encode()
 
 
 def _connection(stream: str, one: Connection) -> dict[str, Any]:
@@ -129,9 +212,3 @@ def _connection(stream: str, one: Connection) -> dict[str, Any]:
 
 def _json(status: int, value: Any) -> Answer:
     return status, "application/json", orjson.dumps(value)
-
-
-async def _send(send: AsgiSend, status: int, kind: str, body: bytes, *, head: bool = False) -> None:
-    headers = [(b"content-type", kind.encode()), (b"content-length", str(len(body)).encode())]
-    await send({"type": "http.response.start", "status": status, "headers": headers})
-    await send({"type": "http.response.body", "body": b"" if head else body})

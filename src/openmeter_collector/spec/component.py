@@ -104,6 +104,8 @@ class ComponentSpec:
         cls: the config class.
         ours: only this collector knows the component.
         value: the field whose value stands for the whole config (`mapping: root = this`), or "".
+        expand: of a template: makes the component that stands for it, as plain values, of a config
+            and a label. Raises `ConfigError`.
         dangerous: what it can do that not every config may (see `spec.trust`), or "".
     """
 
@@ -117,6 +119,7 @@ class ComponentSpec:
     categories: tuple[str, ...] = ()
     examples: tuple[Example, ...] = ()
     value: str = ""
+    expand: Callable[[Any, str], Any] | None = None
     dangerous: Literal["", "programs", "files"] = ""
 
     @property
@@ -222,23 +225,30 @@ def section(cls: type[T]) -> type[T]:
 
 def _component(kind: str, name: str, about: _About) -> Callable[[type[T]], type[T]]:
     def decorate(cls: type[T]) -> type[T]:
-        made = _freeze(cls)
-        made.__spec__ = ComponentSpec(  # type: ignore[attr-defined]
-            kind=kind,
-            name=name,
-            cls=made,
-            summary=about.get("summary") or _first_sentence(cls.__doc__ or ""),
-            stability=about.get("stability", "stable"),
-            since=about.get("since", "0.1.0"),
-            ours=about.get("ours", False),
-            categories=tuple(about.get("categories", ())),
-            examples=tuple(about.get("examples", ())),
-            value=about.get("value", ""),
-            dangerous=about.get("dangerous", ""),
-        )
+        made: type[T] = specify(kind, name, cls, **about).cls
         return made
 
     return decorate
+
+
+def specify(kind: str, name: str, cls: type[Any], **about: Unpack[_About]) -> ComponentSpec:
+    """Make a class with annotated fields the config class of a component."""
+    made: Any = _freeze(cls)
+    made.__spec__ = ComponentSpec(
+        kind=kind,
+        name=name,
+        cls=made,
+        summary=about.get("summary") or _first_sentence(cls.__doc__ or ""),
+        stability=about.get("stability", "stable"),
+        since=about.get("since", "0.1.0"),
+        ours=about.get("ours", False),
+        categories=tuple(about.get("categories", ())),
+        examples=tuple(about.get("examples", ())),
+        value=about.get("value", ""),
+        dangerous=about.get("dangerous", ""),
+    )
+    spec: ComponentSpec = made.__spec__
+    return spec
 
 
 def _first_sentence(text: str) -> str:

@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from http import HTTPStatus
 
-from openmeter_collector.component.env import Env, HttpClient, HttpResponse
+from openmeter_collector.component.env import Env, HttpClient, HttpResponse, HttpStream
 from openmeter_collector.errors import Overloaded, Paused, Rejected, Retryable
 from openmeter_collector.message import Batch
 from openmeter_collector.spec.client_tls import ClientTls
@@ -149,13 +149,49 @@ class Requester:
                 pause = max(min(pause, config.max_retry_backoff), retry_after(response) or 0.0)
             await self._env.sleep(pause * (0.75 + self._env.random() / 2))
 
-    async def _once(self, url: str, headers: dict[str, str], body: bytes | None) -> HttpResponse:
+    @asynccontextmanager
+    async def streamed(
+        self, batch: Batch, index: int, body: bytes | None, idle_timeout: float | None
+    ) -> AsyncIterator[HttpStream]:
+        """Send one request, once; inside the block its body is read as it comes.
+
+        Args:
+            idle_timeout: seconds in which nothing comes at all.
+
+        Raises:
+            MappingFailed: the address or a header cannot be made from the message.
+            Retryable: no answer, or one that says to try later.
+            Paused, Rejected: an answer that refuses.
+        """
+        config = self._config
+        url = config.url.resolve(batch, index)
+        headers = await self._allowed(url, self._headers(batch, index, ""))
+        async with self._client.stream(
+            config.verb,
+            url,
+            headers=headers,
+            body=body,
+            idle_timeout=idle_timeout,
+            follow_redirects=config.follow_redirects,
+        ) as stream:
+            self._env.metrics.counter(f"http_request_code_{stream.status // 100}xx").add()
+            if stream.status == 401:
+                self._auth.forget()
+            failure = self._failure(url, HttpResponse(stream.status, stream.headers, b""))
+            if failure is not None:
+                raise failure
+            yield stream
+
+    async def _allowed(self, url: str, headers: dict[str, str]) -> dict[str, str]:
+        """When it may be sent; the headers with what proves that we may ask."""
         while self._limit is not None and (wait := await self._limit.access()) > 0:
             await self._env.sleep(wait)
+        authorization = await self._auth.header(self._config.verb, url)
+        return {**headers, "Authorization": authorization} if authorization else headers
+
+    async def _once(self, url: str, headers: dict[str, str], body: bytes | None) -> HttpResponse:
         config = self._config
-        authorization = await self._auth.header(config.verb, url)
-        if authorization:
-            headers = {**headers, "Authorization": authorization}
+        headers = await self._allowed(url, headers)
         began = self._env.monotonic()
         response = await self._client.request(
             config.verb,

@@ -22,6 +22,7 @@ _SCALARS: Final[dict[str, list[str]]] = {
     "bool": ["boolean", "string", "null"],
 }
 _TEXT: Final = ["string", "number", "boolean", "null"]
+_SCANNERS: Final = (t.Child("scanner"), t.Optional(t.Child("scanner")))
 _LABEL: Final = {
     "type": _TEXT,
     "description": "Name of this component in logs and metrics, and for references.",
@@ -91,6 +92,8 @@ def _field(one: FieldSpec) -> dict[str, Any]:
         description += "".join(f"\n- `{name}`: {doc}" for name, doc in one.choices.items())
         if one.type == t.Scalar("string"):
             schema = _type(t.Choice(tuple(one.choices)))
+    if one.name == "codec" and one.type in _SCANNERS:  # the word of before there were scanners
+        schema = {"anyOf": [schema, {"type": ["string", "null"]}]}
     schema["description"] = description
     default = one.default if not one.required and not one.secret else None
     if isinstance(default, str | bool | int | float) and default != "":

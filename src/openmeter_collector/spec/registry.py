@@ -58,6 +58,10 @@ class Registry:
             more[spec.kind, spec.name] = spec
         return Registry({**self._all(), **more})
 
+    def with_specs(self, *specs: ComponentSpec) -> Registry:
+        """This and these components; one replaces another of the same kind and name."""
+        return Registry({**self._all(), **{(spec.kind, spec.name): spec for spec in specs}})
+
     def merged(self, other: Registry) -> Registry:
         """This and everything in `other`, which wins."""
         return Registry({**self._all(), **other._all()})

@@ -4,14 +4,18 @@
                                                                         │
     read  <── FrameReader <── memory while it keeps up, else disk ──────┘
       │
-      └── settle(None) ──> ack ──> deleted with the next group
+      └── settle(None) ──> deleted with the next group
           settle(failure) ──> the failed messages come again after a delay
           settle(Undeliverable) ──> dead letter and mark, in one transaction
+          settle(Dropped) ──> as delivered, and counted under its rule
+
+    and with each of these, in the same transaction, the books (see `ledger`)
 
 Constraints that shape the code:
 
 - One process has the journal (a lock file), one thread writes, one reads.
-- A frame is deleted only when each of its events was delivered or is a dead letter on disk.
+- A frame is deleted only when each of its events was delivered, dropped by a rule, or is a dead
+  letter on disk.
 - A frame that cannot be read stays in the file, is counted and reported; the others go on.
 - Partly settled frames are remembered on an orderly stop, so a restart repeats nothing that was
   confirmed; after a kill, what was in flight is sent again with the same ids.
@@ -35,14 +39,15 @@ from typing import Final
 
 import apsw
 
-from openmeter_collector.component.buffer import BufferStatus, Undeliverable
+from openmeter_collector.component.buffer import BufferStatus
 from openmeter_collector.errors import EndOfInput, Overloaded, Rejected, StorageError
-from openmeter_collector.message import Batch, Delivery, by_index
-from openmeter_collector.storage.dead_letters import BuriedLetter
+from openmeter_collector.message import Batch, Delivery, Message
+from openmeter_collector.storage.group import Group, StoredFrame
+from openmeter_collector.storage.outstanding import Outstanding
 from openmeter_collector.storage.reader import DamagedFrame, FrameReader
 from openmeter_collector.storage.recovery import mark_damaged, open_or_set_aside
 from openmeter_collector.storage.schema import Durability, FileLock
-from openmeter_collector.storage.writer import Group, GroupWriter, StoredFrame
+from openmeter_collector.storage.writer import GroupWriter
 
 _ACK_DELAY: Final = 0.02
 _CHECK_DISK_EVERY: Final = 1.0
@@ -60,6 +65,7 @@ class JournalOptions:
         min_free_bytes: refuse to write below this much free space, while there is still room
             for the deletes that make space.
         max_pending_bytes: bytes that may wait in memory for their commit.
+        keep_books: seconds for which lines of the books are kept after all of it is dealt with.
     """
 
     path: Path
@@ -67,19 +73,7 @@ class JournalOptions:
     max_bytes: int = 0
     min_free_bytes: int = 64 << 20
     max_pending_bytes: int = 64 << 20
-
-
-@dataclass(slots=True)
-class _Outstanding:
-    """A frame that was given out: what is still owed for it."""
-
-    received_ms: int
-    size: int
-    events: int
-    open: int
-    done: bytearray
-    """One byte per event, 1 when it was delivered or buried."""
-    attempts: int = 0
+    keep_books: float = 90 * 86_400
 
 
 class Journal:
@@ -112,8 +106,10 @@ class Journal:
             failed=lambda group, text: self._from_thread(self._failed, group, text),
             recovered=lambda: self._from_thread(self._recovered),
             damaged=lambda text: self._from_thread(self._found_damage, text),
+            visited=lambda letters: self._from_thread(self._visited, letters),
+            keep_books_ms=int(options.keep_books * 1000),
         )
-        self._outstanding: dict[int, _Outstanding] = {}
+        self._outstanding: dict[int, Outstanding] = {}
         self._again: deque[Delivery] = deque()
         self._arrived = asyncio.Event()
         self._pending = 0
@@ -169,6 +165,14 @@ class Journal:
             delivery.settle(None)
         else:
             self._writer.add(delivery)
+
+    def dropped(self, messages: Sequence[Message], rule: str) -> None:
+        """See `KeepsBooks.dropped`."""
+        self._writer.note("dropped", rule, [message.content for message in messages])
+
+    def refused(self, contents: Sequence[bytes], reason: str) -> None:
+        """See `KeepsBooks.refused`."""
+        self._writer.note("rejected", reason, contents)
 
     def _why_not(self, size: int) -> str | None:
         options = self._options
@@ -228,14 +232,15 @@ class Journal:
             return
 
     def _committed(self, group: Group) -> None:
-        for frame in group.frames:
+        frames = group.all_frames
+        for frame in frames:
             self._events += len(frame.batch)
             self._bytes += frame.size
             self._frames += 1
         if not group.refused:
             self._no_longer_pending(group)
         self._dead_letters += len(group.letters)
-        self._reader.committed(group.frames)
+        self._reader.committed(frames)
         self._arrived.set()
         for delivery in group.deliveries:
             for checkpoint in delivery.checkpoints:
@@ -269,6 +274,10 @@ class Journal:
     def _recovered(self) -> None:
         self._failure = None
         self._room.set()
+
+    def _visited(self, dead_letters: int) -> None:
+        """A person's command changed the file."""
+        self._dead_letters = dead_letters
 
     def _found_damage(self, text: str) -> None:
         """The file broke while in use. Reading ends with that, and the next start mends it."""
@@ -321,55 +330,35 @@ class Journal:
                 self.on_damaged_frame(frame)
 
     def _give_out(self, frame: StoredFrame) -> Delivery:
-        count = len(frame.batch)
-        done = bytearray(frame.done or count)
         batch = frame.batch
-        positions: Sequence[int] = range(count)
+        positions: Sequence[int] = range(len(batch))
         if frame.done:
-            positions = [at for at in positions if not done[at]]
+            positions = [at for at in positions if not frame.done[at]]
             batch = [batch[at] for at in positions]
-        self._outstanding[frame.id] = _Outstanding(
-            frame.received_ms, frame.size, count, len(positions), done
-        )
+        self._outstanding[frame.id] = Outstanding.of(frame)
         return _Lent(batch, self, frame.id, positions)
 
     def settled(self, lent: _Lent, failure: Exception | None) -> None:
         """A delivery of a frame came back."""
         frame = self._outstanding[lent.frame_id]
         again: list[int] = []
+        before = frame.open
         if failure is None:
-            self._done(frame, lent.positions)
+            frame.delivered(lent.messages, lent.positions)
         else:
-            again = self._judge(lent, frame, failure)
+            again = frame.judged(lent.messages, lent.positions, failure)
+        self._events -= before - frame.open
         if frame.open == 0:
             del self._outstanding[lent.frame_id]
-            self._forget(lent.frame_id, frame.size)
-        elif again:
+            self._forget(lent.frame_id, frame)
+            return
+        if frame.has_letters:
+            self._writer.settle(frame.settlement(lent.frame_id))
+            self._writer.nudge()
+        if again:
             self._give_again(lent, frame, again)
 
-    def _judge(self, lent: _Lent, frame: _Outstanding, failure: Exception) -> list[int]:
-        """Act on the verdicts of single messages; return the indexes to give out again."""
-        errors = by_index(failure, len(lent.positions))
-        final = {error for error in errors.values() if isinstance(error, Undeliverable)}
-        again = [index for index, error in errors.items() if not isinstance(error, Undeliverable)]
-        kept = set(again)
-        self._done(frame, [at for index, at in enumerate(lent.positions) if index not in kept])
-        if final:
-            for letter in [letter for error in final for letter in error.letters]:
-                if not letter.filed:
-                    letter.filed = True
-                    self._writer.bury(BuriedLetter(letter, frame.received_ms))
-            # After the letters, see `GroupWriter._take`: the mark is never there without them.
-            self._writer.mark(lent.frame_id, bytes(frame.done))
-        return again
-
-    def _done(self, frame: _Outstanding, positions: Sequence[int]) -> None:
-        for position in positions:
-            frame.done[position] = 1
-        frame.open -= len(positions)
-        self._events -= len(positions)
-
-    def _give_again(self, lent: _Lent, frame: _Outstanding, indexes: list[int]) -> None:
+    def _give_again(self, lent: _Lent, frame: Outstanding, indexes: list[int]) -> None:
         """Give messages of a delivery out once more, after a delay that grows."""
         frame.attempts += 1
         delay = min(_REDELIVER_MOST, _REDELIVER_FIRST * 2 ** min(frame.attempts - 1, 10))
@@ -385,10 +374,10 @@ class Journal:
         self._again.append(delivery)
         self._arrived.set()
 
-    def _forget(self, frame_id: int, size: int) -> None:
-        self._bytes -= size
+    def _forget(self, frame_id: int, frame: Outstanding) -> None:
+        self._bytes -= frame.size
         self._frames -= 1
-        self._writer.ack(frame_id)
+        self._writer.settle(frame.settlement(frame_id))
         self._room.set()
         if self._draining:
             self._arrived.set()
@@ -439,8 +428,8 @@ class Journal:
         if self._ack_timer is not None:
             self._ack_timer.cancel()
         for frame_id, frame in self._outstanding.items():
-            if frame.open < frame.events:
-                self._writer.mark(frame_id, bytes(frame.done))
+            if frame.has_news:
+                self._writer.settle(frame.settlement(frame_id))
         # Joining the thread waits for its last commit, whose report then waits in the loop's
         # queue: the turn after this await settles those deliveries.
         # The reader goes first: the last one to close the file empties the log into it.

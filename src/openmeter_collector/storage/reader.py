@@ -18,9 +18,11 @@ from typing import Final
 import apsw
 
 from openmeter_collector.errors import StorageError
+from openmeter_collector.message import Batch
 from openmeter_collector.storage.frame import decode_frame
+from openmeter_collector.storage.group import StoredFrame
+from openmeter_collector.storage.ledger import Tally, tally_of, unpack_tally
 from openmeter_collector.storage.schema import close_quietly, open_reader
-from openmeter_collector.storage.writer import StoredFrame
 
 HOT_BYTES: Final = 32 << 20
 _PAGE_BYTES: Final = 8 << 20
@@ -28,7 +30,8 @@ _PAGE_FRAMES: Final = 64
 FARTHEST: Final = 1 << 62
 
 _READ: Final = """
-SELECT id, received_ms, events, size, done, payload FROM frames WHERE id > ? ORDER BY id LIMIT ?
+SELECT id, received_ms, events, size, done, tally, payload FROM frames
+WHERE id > ? ORDER BY id LIMIT ?
 """
 _NEXT: Final = "SELECT id, events, size FROM frames WHERE id > ? ORDER BY id LIMIT 1"
 
@@ -142,7 +145,7 @@ def _read_page(connection: apsw.Connection, after: int, most: int) -> _Page:
     size = rows = 0
     cursor = connection.execute(_READ, (after, most))
     try:
-        for frame_id, received_ms, events, length, done, payload in cursor:
+        for frame_id, received_ms, events, length, done, packed, payload in cursor:
             page.read_to = int(frame_id)
             rows += 1
             try:
@@ -150,7 +153,9 @@ def _read_page(connection: apsw.Connection, after: int, most: int) -> _Page:
             except StorageError as error:
                 page.damaged.append(DamagedFrame(page.read_to, events, length, str(error)))
                 continue
-            page.frames.append(StoredFrame(page.read_to, int(received_ms), length, batch, done))
+            tally = _tally(batch, done, packed)
+            frame = StoredFrame(page.read_to, int(received_ms), length, batch, tally, done)
+            page.frames.append(frame)
             size += int(length)
             if size >= _PAGE_BYTES:
                 break
@@ -159,6 +164,13 @@ def _read_page(connection: apsw.Connection, after: int, most: int) -> _Page:
     finally:
         cursor.close()
     return page
+
+
+def _tally(batch: Batch, done: bytes | None, packed: bytes | None) -> Tally:
+    """The tally of what is not done; the stored one is of the whole frame, older files have none."""
+    if done:
+        return tally_of(one for one, closed in zip(batch, done, strict=True) if not closed)
+    return tally_of(batch) if packed is None else unpack_tally(packed)
 
 
 def _read_carefully(connection: apsw.Connection, after: int) -> _Page:

@@ -28,13 +28,20 @@ from typing import Any, Final
 import apsw
 
 from openmeter_collector.errors import StorageError
+from openmeter_collector.storage.audit import settle_differences
 from openmeter_collector.storage.frame import decode_frame
 from openmeter_collector.storage.reader import FARTHEST, next_readable
 from openmeter_collector.storage.schema import Durability, fsync_folder, open_connection
+from openmeter_collector.storage.upgrade import begin_the_books
 
 _SIDE_FILES: Final = ("-wal", "-shm")
 _COPY_AT_ONCE: Final = 64
-_COPY_LETTER: Final = "INSERT OR IGNORE INTO dead_letters VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?)"
+_COPIED_TABLES: Final = ("ledger", "ledger_rules", "returned", "history", "meta", "sent")
+"""Beside those that are counted in the report. What ids were seen is not worth a salvage."""
+_COPY_FRAME: Final = (
+    "INSERT OR IGNORE INTO frames (id, received_ms, events, size, done, tally, payload) "
+    "VALUES (?,?,?,?,?,?,?)"
+)
 
 
 @dataclass(slots=True)
@@ -43,6 +50,7 @@ class SetAside:
 
     Attributes:
         lost_frames: frames, or stretches of them, that could not be read.
+        lost_events: events that the books know of and that are nowhere any more.
     """
 
     path: Path
@@ -50,6 +58,7 @@ class SetAside:
     frames: int = 0
     events: int = 0
     lost_frames: int = 0
+    lost_events: int = 0
     dead_letters: int = 0
     checkpoints: int = 0
 
@@ -214,27 +223,47 @@ def _salvage(path: Path, target: apsw.Connection, report: SetAside) -> None:
     try:
         for rows in _in_groups(_frames(source, report)):
             with target:
-                target.executemany("INSERT OR IGNORE INTO frames VALUES (?,?,?,?,?,?)", rows)
+                target.executemany(_COPY_FRAME, rows)
             report.frames += len(rows)
             report.events += sum(row[2] for row in rows)
         for rows in _in_groups(_rows(source, "SELECT key, value FROM checkpoints")):
             with target:
                 target.executemany("INSERT OR IGNORE INTO checkpoints VALUES (?,?)", rows)
             report.checkpoints += len(rows)
-        for rows in _in_groups(_rows(source, "SELECT * FROM dead_letters ORDER BY id")):
-            with target:
-                target.executemany(_COPY_LETTER, rows)
-            report.dead_letters += len(rows)
+        report.dead_letters = _copy(source, target, "dead_letters")
+        for table in _COPIED_TABLES:
+            _copy(source, target, table)
     finally:
         source.close(True)
+    if target.execute("SELECT count(*) FROM ledger").get:
+        report.lost_events = settle_differences(target)
+    else:
+        begin_the_books(target)
+
+
+def _copy(source: apsw.Connection, target: apsw.Connection, table: str) -> int:
+    """Copy the rows of a table that can be read; an older file may not have it."""
+    there = set(_columns(source, table))
+    columns = [name for name in _columns(target, table) if name in there]
+    if not columns:
+        return 0
+    names = ", ".join(columns)
+    insert = f"INSERT OR IGNORE INTO {table} ({names}) VALUES ({','.join('?' * len(columns))})"  # noqa: S608
+    copied = 0
+    for rows in _in_groups(_rows(source, f"SELECT {names} FROM {table}")):  # noqa: S608
+        with target:
+            target.executemany(insert, rows)
+        copied += len(rows)
+    return copied
 
 
 def _frames(source: apsw.Connection, report: SetAside) -> Iterator[tuple[Any, ...]]:
     after = 0
+    tally = "tally" if "tally" in _columns(source, "frames") else "NULL"
     while True:
         try:
             row = source.execute(
-                "SELECT id, received_ms, events, size, done, payload FROM frames "
+                f"SELECT id, received_ms, events, size, done, {tally}, payload FROM frames "  # noqa: S608
                 "WHERE id > ? ORDER BY id LIMIT 1",
                 (after,),
             ).get
@@ -252,11 +281,19 @@ def _frames(source: apsw.Connection, report: SetAside) -> Iterator[tuple[Any, ..
             return
         after = int(row[0])
         try:
-            decode_frame(bytes(row[5]))
+            decode_frame(bytes(row[6]))
         except StorageError:
             report.lost_frames += 1
             continue
         yield tuple(row)
+
+
+def _columns(connection: apsw.Connection, table: str) -> list[str]:
+    """A table's columns; none when there is no such table, or it cannot be told."""
+    try:
+        return [str(row[1]) for row in connection.execute(f"PRAGMA table_info({table})")]
+    except apsw.Error:
+        return []
 
 
 def _past(source: apsw.Connection, after: int) -> int:

@@ -11,14 +11,17 @@ from typing import Final, Literal
 import apsw
 
 from openmeter_collector.errors import StorageError
+from openmeter_collector.storage.upgrade import TABLES_2, upgrade
 
 Durability = Literal["durable", "os", "memory"]
 
-FORMAT: Final = 1
+FORMAT: Final = 2
 """Kept in `PRAGMA user_version`. A file with a higher one was written by a newer collector."""
 
 APPLICATION_ID: Final = 0x4F4D434A  # "OMCJ"
 
+# Tables of format 1. A file that was made by it has `tally` as its last column, so columns are always
+# named. What stands before `payload` can be read without reading the pages of the payload.
 _TABLES: Final = """
 CREATE TABLE frames (
     id INTEGER PRIMARY KEY,
@@ -26,6 +29,7 @@ CREATE TABLE frames (
     events INTEGER NOT NULL,
     size INTEGER NOT NULL,
     done BLOB,
+    tally BLOB,
     payload BLOB NOT NULL
 );
 CREATE TABLE checkpoints (
@@ -113,11 +117,15 @@ def _configure(connection: apsw.Connection, durability: Durability) -> None:
     connection.execute("PRAGMA journal_size_limit = 67108864")
     if not tables:
         with connection:
-            connection.execute(_TABLES)
+            connection.execute(_TABLES + TABLES_2)
             connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
             connection.execute(f"PRAGMA user_version = {FORMAT}")
         # Whoever made the file may have been killed before this line: so it goes with the tables.
         fsync_folder(Path(connection.filename).parent)
+    elif version < FORMAT:
+        # Read before it is changed: a damaged file is set aside as it was.
+        with connection:
+            upgrade(connection, version, FORMAT)
 
 
 def close_quietly(connection: apsw.Connection) -> None:

@@ -12,20 +12,32 @@ makes an event safe.
 
 from __future__ import annotations
 
+import secrets
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, TypeVar
 
 import apsw
 
 from openmeter_collector.message import Batch, Checkpoint, Delivery
-from openmeter_collector.storage.dead_letters import BuriedLetter, insert_letters
+from openmeter_collector.storage.dead_letters import insert_letters
 from openmeter_collector.storage.frame import encode_frame
+from openmeter_collector.storage.group import Group, Settlement, StoredFrame
+from openmeter_collector.storage.ledger import (
+    OTHER,
+    Bookkeeper,
+    Names,
+    hour_of,
+    is_written,
+    names_of,
+    pack_tally,
+    tally_of,
+)
+from openmeter_collector.storage.returned import take_returned
 from openmeter_collector.storage.schema import (
     FORMAT,
     Durability,
@@ -38,38 +50,17 @@ MAX_FRAME_BYTES: Final = 1 << 20
 _MAX_GROUP_BYTES: Final = 16 << 20
 _RETRY_AFTER_FAILURE: Final = 1.0
 _IDLE: Final = 0.5
+_LOOK_EVERY: Final = 0.5
+_MOST_NOTES: Final = 1_000
 _CROWD: Final = 8
 """Deliveries in a group from which on senders are many, and waiting for more pays."""
 _GATHER_STEP: Final = 0.0003
 _GATHER_STEPS: Final = 6
 """Seconds, times steps: what waiting may add to the time of an answer at the most."""
 
-
-@dataclass(slots=True)
-class StoredFrame:
-    """A frame as it was committed."""
-
-    id: int
-    received_ms: int
-    size: int
-    batch: Batch
-    done: bytes | None = None
-    """One byte per event, 1 when it was dealt with in an earlier life; None when none was."""
-
-
-@dataclass(slots=True)
-class Group:
-    """What one transaction holds."""
-
-    deliveries: list[Delivery] = field(default_factory=list)
-    frames: list[StoredFrame] = field(default_factory=list)
-    acked: list[int] = field(default_factory=list)
-    partly: list[tuple[int, bytes]] = field(default_factory=list)
-    letters: list[BuriedLetter] = field(default_factory=list)
-    refused: bool = False
-    """Its senders were told that it failed; it turned out to be on disk all the same."""
-    fsync_seconds: float = 0.0
-
+_INSERT: Final = (
+    "INSERT INTO frames (id, received_ms, events, size, tally, payload) VALUES (?,?,?,?,?,?)"
+)
 
 T = TypeVar("T")
 
@@ -77,6 +68,7 @@ Committed = Callable[[Group], None]
 Failed = Callable[[Group, str], None]
 Recovered = Callable[[], None]
 Damaged = Callable[[str], None]
+Visited = Callable[[int], None]
 
 
 class GroupWriter:
@@ -97,7 +89,10 @@ class GroupWriter:
         failed: Failed,
         recovered: Recovered,
         damaged: Damaged,
+        visited: Visited,
+        keep_books_ms: int,
     ) -> None:
+        """`visited`: another process changed the file; told how many dead letters there are now."""
         self._path = path
         self._durability = durability
         self._next_id = first_id
@@ -106,11 +101,17 @@ class GroupWriter:
         self._on_failed = failed
         self._on_recovered = recovered
         self._on_damaged = damaged
+        self._on_visited = visited
+        self._keep_books_ms = keep_books_ms
+        self._books = Bookkeeper()
+        self._number = secrets.randbits(62)
         # deque.append and popleft are atomic, which is all the locking the hot path has.
         self._deliveries: deque[Delivery] = deque()
-        self._acked: deque[int] = deque()
-        self._partly: deque[tuple[int, bytes]] = deque()
-        self._letters: deque[BuriedLetter] = deque()
+        self._settlements: deque[Settlement] = deque()
+        self._notes: dict[tuple[str, str, Names], int] = {}
+        self._notes_lock = threading.Lock()
+        self._look_at = 0.0
+        self._data_version = -1
         self._wake = threading.Event()
         self._asleep = False
         self._stopping = threading.Event()
@@ -127,18 +128,18 @@ class GroupWriter:
         if self._asleep:
             self._wake.set()
 
-    def ack(self, frame_id: int) -> None:
-        """A frame is dealt with. Goes along with the next group; `nudge` makes one if none comes."""
-        self._acked.append(frame_id)
+    def settle(self, settlement: Settlement) -> None:
+        """Events are dealt with. Goes along with the next group; `nudge` makes one if none comes."""
+        self._settlements.append(settlement)
 
-    def mark(self, frame_id: int, done: bytes) -> None:
-        """Some events of a frame are dealt with: one byte per event, 1 when done."""
-        self._partly.append((frame_id, done))
-
-    def bury(self, letter: BuriedLetter) -> None:
-        """File a dead letter; committed before, or with, the ack of its frame."""
-        self._letters.append(letter)
-        self._wake.set()
+    def note(self, column: str, rule: str, contents: Iterable[bytes]) -> None:
+        """Count events that are not stored. Goes along with a later group."""
+        with self._notes_lock:
+            for content in contents:
+                key = (column, rule, names_of(content))
+                if key not in self._notes and len(self._notes) >= _MOST_NOTES:
+                    key = (column, rule, OTHER)
+                self._notes[key] = self._notes.get(key, 0) + 1
 
     def nudge(self) -> None:
         """Write what has gathered, also when it is only acks."""
@@ -160,8 +161,10 @@ class GroupWriter:
                 group = self._take()
                 if group is None and self._stopping.is_set():
                     break
-                if group is not None:
+                if connection is None or time.monotonic() >= self._look_at:
                     connection = connection or self._open()
+                    group = self._look_around(connection, group)
+                if group is not None:
                     self._commit(connection, group)
                 elif connection is not None:
                     _give_space_back(connection)
@@ -207,60 +210,100 @@ class GroupWriter:
             delivery = self._deliveries.popleft()
             group.deliveries.append(delivery)
             size += sum(len(message.content) for message in delivery.batch)
-        # Acks are taken before letters. Whoever files a letter does so before the ack of its frame,
-        # so a letter whose ack is in this group is in this group too, never in a later one.
-        group.acked = _drain(self._acked)
-        group.partly = _drain(self._partly)
-        group.letters = _drain(self._letters)
-        if not (group.deliveries or group.acked or group.partly or group.letters):
+        group.settlements = _drain(self._settlements)
+        if self._notes:
+            with self._notes_lock:
+                group.notes, self._notes = self._notes, {}
+        if not (group.deliveries or group.settlements or group.notes):
             return None
-        self._make_frames(group)
+        now_ms = time.time_ns() // 1_000_000
+        self._make_frames(group, now_ms)
         for letter in group.letters:
             if not letter.id:
                 letter.id, self._next_letter_id = self._next_letter_id, self._next_letter_id + 1
+        changes = group.changes
+        hour = hour_of(now_ms)
+        for frame in group.frames:
+            changes.add(hour, "received", frame.tally)
+        for settlement in group.settlements:
+            settlement.enter(changes)
+        for (column, rule, names), count in group.notes.items():
+            if column == "dropped":
+                changes.add(hour, "received", {names: count})
+            changes.add(hour, column, {names: count}, rule)
         return group
 
-    def _make_frames(self, group: Group) -> None:
-        now_ms = time.time_ns() // 1_000_000
+    def _look_around(self, connection: apsw.Connection, group: Group | None) -> Group | None:
+        """See whether another process (a person's command) changed the file, and take what it put
+        back into the queue.
+        """
+        self._look_at = time.monotonic() + _LOOK_EVERY
+        version = connection.execute("PRAGMA data_version").get
+        if version == self._data_version:
+            return group
+        letters = connection.execute("SELECT count(*) FROM dead_letters").get
+        assert isinstance(letters, int)
+        assert isinstance(version, int)
+        self._on_visited(letters)
+        found = group or Group()
+        self._next_id, more = take_returned(connection, found, self._next_id)
+        if more:
+            self._look_at = 0.0
+        else:
+            self._data_version = version
+        return found if group is not None or found.returned else None
+
+    def _make_frames(self, group: Group, now_ms: int) -> None:
         batch: Batch = []
         size = 0
         for delivery in group.deliveries:
             for message in delivery.batch:
                 length = len(message.content)
                 if batch and (len(batch) >= MAX_FRAME_EVENTS or size + length > MAX_FRAME_BYTES):
-                    group.frames.append(StoredFrame(self._next_id, now_ms, size, batch))
-                    self._next_id += 1
+                    self._add_frame(group, now_ms, size, batch)
                     batch, size = [], 0
                 batch.append(message)
                 size += length
         if batch:
-            group.frames.append(StoredFrame(self._next_id, now_ms, size, batch))
-            self._next_id += 1
+            self._add_frame(group, now_ms, size, batch)
+
+    def _add_frame(self, group: Group, now_ms: int, size: int, batch: Batch) -> None:
+        group.frames.append(StoredFrame(self._next_id, now_ms, size, batch, tally_of(batch)))
+        self._next_id += 1
 
     def _commit(self, connection: apsw.Connection, group: Group) -> None:
         execute = connection.execute
         execute("BEGIN IMMEDIATE")
         try:
-            for frame in group.frames:
+            for frame in group.all_frames:
                 execute(
-                    "INSERT INTO frames (id, received_ms, events, size, payload) VALUES (?,?,?,?,?)",
+                    _INSERT,
                     (
                         frame.id,
                         frame.received_ms,
                         len(frame.batch),
                         frame.size,
+                        pack_tally(frame.tally),
                         encode_frame(frame.batch),
                     ),
                 )
             checkpoints = [one for d in group.deliveries for one in d.checkpoints]
             _store_checkpoints(connection, checkpoints)
             insert_letters(connection, group.letters)
-            for frame_id, done in group.partly:
-                execute("UPDATE frames SET done = ? WHERE id = ?", (done, frame_id))
-            if group.acked:
-                connection.executemany(
-                    "DELETE FROM frames WHERE id = ?", [(frame_id,) for frame_id in group.acked]
-                )
+            for settlement in group.settlements:
+                if settlement.done is not None:
+                    execute(
+                        "UPDATE frames SET done = ? WHERE id = ?",
+                        (settlement.done, settlement.frame_id),
+                    )
+            gone = [(one.frame_id,) for one in group.settlements if one.done is None]
+            connection.executemany("DELETE FROM frames WHERE id = ?", gone)
+            connection.executemany("DELETE FROM returned WHERE id = ?", group.returned_ids)
+            self._number += 1
+            group.number = self._number
+            self._books.write(connection, group.changes, group.number)
+            oldest = time.time_ns() // 1_000_000 - self._keep_books_ms
+            self._books.forget_before(connection, hour_of(oldest))
         except BaseException:
             if connection.in_transaction:
                 execute("ROLLBACK")
@@ -297,6 +340,8 @@ class GroupWriter:
     ) -> apsw.Connection | None:
         """Tell the senders, then wait until the file can be written again."""
         self._suspect = True
+        self._books.forget()
+        self._data_version = -1
         if isinstance(error, apsw.CorruptError | apsw.NotADBError):
             self._on_damaged(str(error))
         # With `memory` the senders were told long ago: their events stay ours.
@@ -308,7 +353,7 @@ class GroupWriter:
         while not self._stopping.wait(_RETRY_AFTER_FAILURE):
             try:
                 fresh = self._open()
-                on_disk = _has_frames(fresh, group)
+                on_disk = is_written(fresh, group.changes, group.number)
             except Exception as again:  # noqa: BLE001 - as in `_run`
                 self._on_failed(Group(), f"{self._path}: {again}")
                 continue
@@ -324,10 +369,11 @@ class GroupWriter:
         return None
 
     def _put_back(self, group: Group, *, with_deliveries: bool) -> None:
-        """Acks, marks and letters are not the senders' to repeat: they go with the next group."""
-        self._acked.extendleft(reversed(group.acked))
-        self._partly.extendleft(reversed(group.partly))
-        self._letters.extendleft(reversed(group.letters))
+        """What became of events is not the senders' to repeat: it goes with the next group."""
+        self._settlements.extendleft(reversed(group.settlements))
+        with self._notes_lock:
+            for key, count in group.notes.items():
+                self._notes[key] = self._notes.get(key, 0) + count
         if with_deliveries:
             self._deliveries.extendleft(reversed(group.deliveries))
 
@@ -344,14 +390,6 @@ def _give_space_back(connection: apsw.Connection) -> None:
             pass
         with suppress(apsw.BusyError):  # somebody reads: next time
             connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
-
-
-def _has_frames(connection: apsw.Connection, group: Group) -> bool:
-    """Whether the group's transaction is in the file after all."""
-    if not group.frames:
-        return False
-    found = connection.execute("SELECT 1 FROM frames WHERE id = ?", (group.frames[0].id,)).get
-    return found is not None
 
 
 def _store_checkpoints(connection: apsw.Connection, checkpoints: Sequence[Checkpoint]) -> None:

@@ -78,6 +78,11 @@ class Timer:
             self._ring[self._next] = value
             self._next = (self._next + 1) % _WINDOW
 
+    def latest(self, most: int) -> list[float]:
+        """The last observations, the oldest of them first; not more than are kept."""
+        newest_first = [*reversed(self._ring[: self._next]), *reversed(self._ring[self._next :])]
+        return newest_first[:most][::-1]
+
     def quantiles(self, wanted: Iterable[float] = QUANTILES) -> list[tuple[float, float]]:
         """Quantile and its value, over the recent past; empty before the first observation."""
         if not self._ring:
@@ -198,12 +203,27 @@ class MetricStore:
         """A timer as this store keeps them."""
         return Timer(self.timer_bounds)
 
+    def forget(self, **labels: str) -> None:
+        """Show no metric any more that carries these labels; handles to them still work."""
+        gone = set(labels.items())
+        for family in self._families.values():
+            for key in [key for key in family.children if gone <= set(key)]:
+                del family.children[key]
+        for known in [known for known in self._rewritten if gone <= set(known[1])]:
+            del self._rewritten[known]
+
     def total(self, name: str) -> float:
         """The sum of all children of a counter or gauge; 0 when there is none."""
         family = self._families.get(name)
         if family is None:
             return 0.0
         return sum(_number(child) for child in family.children.values())
+
+    def children(self) -> Iterator[tuple[str, Mapping[str, str], Child]]:
+        """(name, labels, the metric itself) of everything, in order of first use."""
+        for name, family in self._families.items():
+            for key, child in family.children.items():
+                yield name, dict(key), child
 
     def samples(self) -> Iterator[tuple[str, str, Mapping[str, str], float]]:
         """(family, sample name, labels, value) of everything, in order of first use."""

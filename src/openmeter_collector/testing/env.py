@@ -9,7 +9,14 @@ from __future__ import annotations
 import asyncio
 import random
 import ssl
-from collections.abc import AsyncIterator, Callable, Mapping, MutableMapping, Sequence
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Callable,
+    Mapping,
+    MutableMapping,
+    Sequence,
+)
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +28,7 @@ from openmeter_collector.component.env import (
     AsgiSend,
     HttpClient,
     HttpResponse,
+    HttpStream,
     Listener,
     ListenOptions,
     Scope,
@@ -85,6 +93,35 @@ class ScriptedHttp:
         if isinstance(answer, Exception):
             raise answer
         return answer
+
+    @asynccontextmanager
+    async def stream(
+        self,
+        method: str,
+        url: str,
+        *,
+        headers: Mapping[str, str] | None = None,
+        body: bytes | None = None,
+        idle_timeout: float | None = None,
+        follow_redirects: bool = False,
+    ) -> AsyncIterator[HttpStream]:
+        """See `component.env.HttpClient`. The body comes byte by byte."""
+        whole = await self.request(
+            method,
+            url,
+            headers=headers,
+            body=body,
+            timeout=idle_timeout or 3600.0,
+            follow_redirects=follow_redirects,
+        )
+        chunks = _bytewise(whole.body)
+        yield HttpStream(whole.status, whole.headers, chunks)
+        await chunks.aclose()
+
+
+async def _bytewise(body: bytes) -> AsyncGenerator[bytes, None]:
+    for one in body:
+        yield bytes((one,))
 
 
 @dataclass

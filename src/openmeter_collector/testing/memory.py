@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable, Iterable
 
 from openmeter_collector.component.buffer import BufferStatus, DeadLetter, Undeliverable
-from openmeter_collector.errors import EndOfInput
+from openmeter_collector.errors import Dropped, EndOfInput
 from openmeter_collector.message import Batch, Delivery, Message, by_index
 
 
@@ -31,7 +31,7 @@ class MemoryOutput:
 
 
 class MemoryBuffer:
-    """A buffer of contents that keeps verdicts: `settled`, `letters`, and what comes `again`."""
+    """A buffer of contents that keeps verdicts: `settled`, `letters`, `drops`, what comes `again`."""
 
     def __init__(self, batches: Iterable[list[bytes]] = ()) -> None:
         self._waiting: deque[Delivery] = deque()
@@ -41,6 +41,7 @@ class MemoryBuffer:
         self.settled: list[bytes] = []
         self.letters: list[DeadLetter] = []
         self.again: list[bytes] = []
+        self.drops: list[tuple[bytes, str]] = []
         for contents in batches:
             self.put(contents)
 
@@ -59,6 +60,8 @@ class MemoryBuffer:
                 error = errors.get(at)
                 if error is None:
                     self.settled.append(message.content)
+                elif isinstance(error, Dropped):
+                    self.drops.append((message.content, error.rule))
                 elif not isinstance(error, Undeliverable):
                     self.again.append(message.content)
             final = {e for e in errors.values() if isinstance(e, Undeliverable)}

@@ -13,7 +13,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from functools import lru_cache
 from typing import Annotated, Any, Final
@@ -97,6 +97,8 @@ class Parsed:
     faults: list[Fault]
     count: int
     """How many events the body had, good and bad."""
+    bad: list[bytes] = field(default_factory=list)
+    """The events that broke a rule."""
 
 
 def is_plain(body: bytes) -> bool:
@@ -191,6 +193,7 @@ def _whole(text: str) -> Parsed:
 def _check_all(parts: Sequence[bytes], stamp: Callable[[], str], *, single: bool) -> Parsed:
     events: list[bytes] = []
     faults: list[Fault] = []
+    bad: list[bytes] = []
     for index, part in enumerate(parts):
         event = None
         with suppress(msgspec.DecodeError, RecursionError):  # said in full below
@@ -199,9 +202,10 @@ def _check_all(parts: Sequence[bytes], stamp: Callable[[], str], *, single: bool
             found = _faults(part)
             if found:
                 faults += [Fault(index, name, text, single) for name, text in found]
+                bad.append(part)
                 if len(faults) > _MOST_FAULTS:
                     rest = "there are more faults than are listed; the rest was not looked at"
-                    return Parsed([], [*faults, Fault(None, "", rest)], len(parts))
+                    return Parsed([], [*faults, Fault(None, "", rest)], len(parts), list(parts))
                 continue
             # The fast path is stricter with times (leap seconds, ends of months); the rules decide.
             events.append(_stamped(part, stamp) if _has_no_time(part) else part)
@@ -209,7 +213,7 @@ def _check_all(parts: Sequence[bytes], stamp: Callable[[], str], *, single: bool
             events.append(_stamped(part, stamp))
         else:
             events.append(part)
-    return Parsed(events, faults, len(parts))
+    return Parsed(events, faults, len(parts), bad)
 
 
 def _is_clean(event: _Event) -> bool:

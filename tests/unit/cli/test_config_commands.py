@@ -12,6 +12,7 @@ from openmeter_collector.cli.echo import echo
 from openmeter_collector.cli.lint import lint
 from openmeter_collector.cli.list import list_
 from openmeter_collector.cli.registry import standard_registry
+from openmeter_collector.components.index import INDEX
 from openmeter_collector.config import Config, load
 from openmeter_collector.config.lint import SCRUBBED
 from openmeter_collector.errors import ConfigError
@@ -113,7 +114,7 @@ def test_list_knows_every_component(run):
     _, out, _ = run(list_, "outputs", "rate-limits", "--format", "json")
     found = json.loads(out)
     assert set(found) == {"outputs", "rate-limits"}
-    assert found["rate-limits"] == ["local"]
+    assert found["rate-limits"] == sorted(INDEX["rate_limit"])
     _, out, _ = run(list_, "metrics", "--status", "deprecated")
     assert out == "\n"
     _, out, _ = run(list_, "--format", "jsonschema")

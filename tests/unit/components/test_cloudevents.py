@@ -58,6 +58,10 @@ class Intake:
         self.taken = []
         self.messages = []
         self.verdict = verdict
+        self.turned_away = []
+
+    def refused(self, contents, reason):
+        self.turned_away += [(content, reason) for content in contents]
 
     def offer(self, delivery: Delivery):
         if isinstance(self.verdict, Overloaded):
@@ -323,6 +327,36 @@ def test_a_body_over_the_bound_is_answered_413():
     said, taken = post(event(data={"x": "y" * 2000}), max_body_bytes=1000)
     assert said.status == 413
     assert taken == []
+
+
+def test_what_is_turned_away_is_counted_with_the_reason_and_nothing_else_is():
+    good, bad = (json.dumps(event(id=one)).encode() for one in ("1", ""))
+    seen = []
+
+    async def main():
+        for body, headers, config in (
+            (good, {}, {}),
+            (b"[%b,%b]" % (good, bad), {}, {}),
+            (b"[%b,%b]" % (good, bad), {}, {"partial": True}),
+            (good, {"content-type": "text/odd"}, {}),
+            (good, {}, {"tokens": ["secret"]}),
+            (good, {}, {"max_body_bytes": 10}),
+        ):
+            intake = Intake()
+            async with serving(intake, **config) as app:
+                await ask(app, "POST", V1, body, {"content-type": JSON} | headers)
+            seen.append(intake.turned_away)
+
+    run_virtual(main())
+    rule = "an event of the request breaks a rule"
+    assert seen == [
+        [],
+        [(bad, rule), (good, rule)],
+        [(bad, rule)],
+        [(b"", "unreadable request")],
+        [(b"", "no valid token")],
+        [(b"", "body too large")],
+    ]
 
 
 HASHED = "sha256:" + hashlib.sha256(b"second").hexdigest()

@@ -5,12 +5,12 @@ import base64
 import hashlib
 import hmac
 import urllib.parse
-from collections import deque
 from contextlib import asynccontextmanager
 
 import orjson
 import pytest
 
+from kit.scripted import Script
 from openmeter_collector.api import (
     BatchFailed,
     Message,
@@ -28,35 +28,6 @@ from openmeter_collector.engine.environment import ComponentEnv, Resources, Surr
 from openmeter_collector.server.listener import listen
 from openmeter_collector.telemetry.counters import MetricStore
 from openmeter_collector.telemetry.logs import Log, LogOptions
-
-
-class Script:
-    """A server: answers in order, the last one for ever; remembers what it was asked."""
-
-    def __init__(self, *answers):
-        self.answers = deque(answers or [(204, {}, b"")])
-        self.requests = []
-
-    async def __call__(self, scope, receive, send):
-        body = b""
-        while True:
-            message = await receive()
-            body += message.get("body", b"")
-            if not message.get("more_body"):
-                break
-        headers = {name.decode(): value.decode() for name, value in scope["headers"]}
-        self.requests.append((scope["method"], scope["path"], headers, body))
-        status, extra, text = self.answers[0]
-        if len(self.answers) > 1:
-            self.answers.popleft()
-        pairs = [(name.encode(), value.encode()) for name, value in extra.items()]
-        pairs.append((b"content-length", str(len(text)).encode()))
-        await send({"type": "http.response.start", "status": status, "headers": pairs})
-        await send({"type": "http.response.body", "body": text})
-
-    @property
-    def bodies(self):
-        return [body for _, _, _, body in self.requests]
 
 
 class Naps:

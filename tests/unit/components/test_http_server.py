@@ -2,6 +2,8 @@
 
 import asyncio
 import gzip
+import hashlib
+import hmac
 from contextlib import asynccontextmanager
 
 import aiohttp
@@ -10,6 +12,7 @@ import pytest
 from openmeter_collector.api import (
     Batch,
     BatchFailed,
+    ConfigError,
     Output,
     Rejected,
     Retryable,
@@ -18,6 +21,8 @@ from openmeter_collector.api import (
     respond,
 )
 from openmeter_collector.cli.registry import standard_registry
+from openmeter_collector.config import load
+from openmeter_collector.testing.env import FakeEnv
 from openmeter_collector.testing.running import free_port, running
 
 
@@ -292,3 +297,61 @@ async def test_websocket_frames_are_messages_when_a_path_is_set():
             await socket.send_bytes(b"\x00\x01")
             await socket.receive_str()
         assert [message.content for message in sink.messages] == [b"abc", b"\x00\x01"]
+
+
+# ---- signatures ----------------------------------------------------------------------------------
+
+KEY = b"top-secret"
+SIGNED = """
+    verify: {hmac: {header: X-Sig, secrets: [top-secret]}}
+"""
+
+
+def signature(body):
+    return {"X-Sig": hmac.new(KEY, body, hashlib.sha256).hexdigest()}
+
+
+async def test_what_is_signed_is_taken_and_nothing_else():
+    async with server(SIGNED) as (sink, client):
+        async with client.post("/events/a", data=b"x", headers=signature(b"x")) as answer:
+            assert answer.status == 200
+        for headers in ({}, signature(b"y"), {"X-Sig": "no"}):
+            async with client.post("/events/a", data=b"z", headers=headers) as answer:
+                assert answer.status == 401
+                problem = await answer.json(content_type="application/problem+json")
+                assert problem["title"] == "Unauthorized"
+                assert "top-secret" not in str(problem)
+    assert [message.content for message in sink.messages] == [b"x"]
+
+
+async def test_a_signature_is_over_the_bytes_as_they_came():
+    """Which are looked at before anybody opens them: a stranger gets nothing opened."""
+    body = gzip.compress(b"hello")
+    async with server(SIGNED + "    decode_body: true\n") as (sink, client):
+        headers = {"Content-Encoding": "gzip"}
+        async with client.post("/events/a", data=body, headers=headers | signature(body)) as answer:
+            assert answer.status == 200
+        broken = body[:-4]
+        async with client.post("/events/a", data=broken, headers=headers) as answer:
+            assert answer.status == 401
+    assert [message.content for message in sink.messages] == [b"hello"]
+
+
+async def test_strangers_do_not_use_up_the_rate_limit():
+    limit = "rate_limit_resources: [{label: few, local: {count: 1, interval: 1h}}]"
+    async with server(SIGNED + "    rate_limit: few\n", rate_limit=limit) as (_, client):
+        for _ in range(3):
+            async with client.post("/events/a", data=b"x") as answer:
+                assert answer.status == 401
+        async with client.post("/events/a", data=b"x", headers=signature(b"x")) as answer:
+            assert answer.status == 200
+        async with client.post("/events/a", data=b"x", headers=signature(b"x")) as answer:
+            assert answer.status == 429
+
+
+async def test_a_websocket_beside_signatures_is_refused_at_the_start():
+    text = "{path: /a, ws_path: /ws, verify: {github: {secrets: [a]}}}"
+    config = load(f"input: {{http_server: {text}}}", standard_registry(), env={})
+    with pytest.raises(ConfigError, match="frames of ws_path carry no signatures"):
+        async with config.input.config.open(FakeEnv(config.input)):
+            pass

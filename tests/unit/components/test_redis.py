@@ -11,6 +11,7 @@ from kit.redis_servers import redis_server
 from openmeter_collector.api import ConfigError, Retryable
 from openmeter_collector.config import InvalidConfig, load
 from openmeter_collector.testing.env import FakeEnv
+from openmeter_collector.testing.running import free_port
 
 QUICK = "retries: {initial_interval: 1ms, max_interval: 2ms, max_elapsed_time: 20ms}"
 
@@ -173,7 +174,7 @@ async def test_a_master_is_found_by_its_sentinels():
 
 
 async def test_a_cluster_is_asked_where_the_key_is():
-    with redis_server("cluster-enabled yes") as server:
+    with redis_server("cluster-enabled yes", f"cluster-port {free_port()}") as server:
         server.client.execute_command("CLUSTER", "ADDSLOTSRANGE", 0, 16383)
         while "cluster_state:ok" not in str(server.client.execute_command("CLUSTER", "INFO")):
             pass

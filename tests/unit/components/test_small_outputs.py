@@ -9,9 +9,11 @@ import pytest
 from openmeter_collector.api import (
     BatchFailed,
     Disconnected,
+    Dropped,
     Duration,
     Interpolated,
     Message,
+    Node,
     Rejected,
 )
 from openmeter_collector.components.outputs import stdout
@@ -19,6 +21,7 @@ from openmeter_collector.components.outputs.drop import Drop
 from openmeter_collector.components.outputs.reject import Reject
 from openmeter_collector.components.outputs.stdout import Stdout
 from openmeter_collector.components.rate_limits.local import Local
+from openmeter_collector.testing.env import FakeEnv
 
 BATCH = [Message(b"a"), Message(b"b\n")]
 
@@ -34,13 +37,15 @@ def printed(monkeypatch):
 @pytest.mark.parametrize(
     ("codec", "written"),
     [
-        ("lines", b"a\nb\n\n"),
+        ("lines", b"a\nb\n"),  # the second one ends so already
         ("append", b"ab\n"),
         ("all-bytes", b"ab\n"),
         ("delim:, ", b"a, b\n, "),
     ],
 )
-async def test_stdout_puts_the_codecs_text_after_each_message(printed, codec, written):
+async def test_stdout_puts_the_codecs_text_after_each_message_that_does_not_end_so(
+    printed, codec, written
+):
     async with Stdout(codec=codec).open(None) as output:
         await output.write(BATCH)
     assert printed.getvalue() == written
@@ -67,9 +72,10 @@ def test_codecs_that_are_none_are_refused(codec):
     assert one.lint("delim:x") is None
 
 
-async def test_drop_takes_everything():
-    async with Drop().open(None) as output:
-        assert await output.write(BATCH) is None
+async def test_drop_lets_everything_go_and_says_so():
+    async with Drop().open(FakeEnv(Node("output", "drop", Drop(), "root.output"))) as output:
+        with pytest.raises(Dropped, match=r"dropped by root\.output \(drop\)"):
+            await output.write(BATCH)
 
 
 async def test_reject_refuses_each_message_for_good_with_its_reason():

@@ -60,6 +60,18 @@ async def test_exactly_the_bad_events_become_dead_letters_and_the_rest_is_delive
 
 
 @virtual_time
+async def test_taking_a_refused_batch_apart_is_bounded_and_does_not_hold_up_the_others():
+    poison, healthy = events(64, set(range(64))), [events(64) for _ in range(12)]
+    buffer, output = MemoryBuffer([poison, *healthy]), MemoryOutput(refuses_bad)
+    await deliver(buffer, output, count=64, max_in_flight=2)
+    assert len(buffer.letters) == 64
+    with_bad = [at for at, one in enumerate(output.writes) if any(b"bad" in c for c in one)]
+    assert len(with_bad) == 2 * 64 - 1, "each event alone, and the pieces on the way there"
+    last_healthy = max(at for at, one in enumerate(output.writes) if at not in with_bad)
+    assert last_healthy <= with_bad[len(healthy) + 1], "as if the poison were one batch of many"
+
+
+@virtual_time
 async def test_verdicts_on_single_messages_bury_the_refused_and_repeat_the_rest():
     failed_before = set()
 

@@ -143,8 +143,10 @@ async def test_an_event_that_became_a_letter_does_not_come_back_after_a_crash(
         assert journal.status().dead_letters == 1
 
 
-async def test_a_letter_that_stands_for_several_frames_is_filed_once(options, sender):
-    """An archive of many events that is refused as one is one letter, not one per frame."""
+async def test_a_refusal_of_several_events_as_one_is_a_letter_for_each_and_its_bytes_once(
+    options, sender
+):
+    """Each event can be put back by itself; the archive that was refused is kept with the first."""
     async with Journal.open(options) as journal:
         await sender(journal).write(b"a")
         first = await journal.read()
@@ -154,7 +156,8 @@ async def test_a_letter_that_stands_for_several_frames_is_filed_once(options, se
         first.settle(verdict)
         await sender(journal).write(b"between")
         second.settle(verdict)
-    assert rows(options.path, "SELECT content FROM dead_letters") == [(b"[a,b]",)]
+    found = rows(options.path, "SELECT content, stored FROM dead_letters ORDER BY id")
+    assert found == [(b"[a,b]", b"a"), (b"b", None)]
 
 
 async def test_a_letter_of_odd_text_and_metadata_is_filed_and_does_not_stop_the_writer(

@@ -21,7 +21,7 @@ from openmeter_collector.api import (
     EndOfInput,
     Env,
     Example,
-    Message,
+    Final,
     Overloaded,
     Stage,
     Undeliverable,
@@ -30,6 +30,7 @@ from openmeter_collector.api import (
     field,
     section,
 )
+from openmeter_collector.components.buffers.sizes import size_of_all
 
 SMALL = Example(
     "Hold at most 64 MiB",
@@ -39,7 +40,6 @@ SMALL = Example(
         limit: 67108864
     """,
 )
-_MESSAGE_OVERHEAD = 64
 _AGAIN_AFTER = 1.0
 
 
@@ -118,7 +118,7 @@ class _Held:
         self._refused = metrics.counter("buffer_dead_letters", "Messages refused for good.")
 
     def write(self, delivery: Delivery) -> None:
-        size = _size(delivery.batch)
+        size = size_of_all(delivery.batch)
         # A delivery larger than the whole buffer goes through alone, or its sender would wait for ever.
         if self._bytes and self._bytes + size > self._limit:
             raise Overloaded("the buffer is full", 1.0)
@@ -220,7 +220,7 @@ class _Held:
             frame = self._waiting.popleft()
             room = policy.count - len(batch) if policy.count else len(frame.batch)
             taken = frame.batch[:room]
-            used = frame.size if len(taken) == len(frame.batch) else _size(taken)
+            used = frame.size if len(taken) == len(frame.batch) else size_of_all(taken)
             batch += taken
             size += used
             if len(taken) < len(frame.batch):
@@ -248,9 +248,9 @@ class _Held:
         again = [
             message
             for index, message in enumerate(frame.batch)
-            if index in verdicts and not isinstance(verdicts[index], Undeliverable)
+            if index in verdicts and not isinstance(verdicts[index], Final)
         ]
-        dead = len(verdicts) - len(again)
+        dead = sum(isinstance(one, Undeliverable) for one in verdicts.values())
         if dead:
             self._dead += dead
             self._refused.add(dead)
@@ -260,7 +260,7 @@ class _Held:
                 messages=dead,
                 error=reason,
             )
-        left = _size(again)
+        left = size_of_all(again)
         self._events -= len(frame.batch) - len(again)
         self._bytes -= frame.size - left
         if again:
@@ -276,12 +276,3 @@ class _Held:
         self._resting.discard(asyncio.current_task())
         self._waiting.appendleft(frame)
         self._changed.set()
-
-
-def _size(batch: Batch) -> int:
-    return sum(_size_of(message) for message in batch)
-
-
-def _size_of(message: Message) -> int:
-    metadata = sum(len(key) + len(str(value)) for key, value in message.metadata.items())
-    return len(message.content) + metadata + _MESSAGE_OVERHEAD

@@ -6,15 +6,19 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 
 from openmeter_collector.api import (
     Buffer,
     BufferStatus,
     Delivery,
+    Dropped,
     EndOfInput,
     Env,
     Overloaded,
+    as_failure,
     buffer,
+    by_index,
 )
 
 _MOST_WAITING = 4096
@@ -46,7 +50,7 @@ class _Queue:
             return
         if self._messages and self._messages + len(delivery.batch) > _MOST_WAITING:
             raise Overloaded("the output is slower than what comes in, and there is no buffer", 1.0)
-        self._waiting.append(delivery)
+        self._waiting.append(Delivery(delivery.batch, partial(_settle, delivery)))
         self._messages += len(delivery.batch)
         self._changed.set()
 
@@ -81,3 +85,12 @@ class _Queue:
             failure=None,
             durable=False,
         )
+
+
+def _settle(delivery: Delivery, failure: Exception | None) -> None:
+    """To a sender that is told the outcome, what a rule dropped is done, as it is behind a buffer."""
+    if failure is not None:
+        verdicts = by_index(failure, len(delivery.batch))
+        kept = {at: one for at, one in verdicts.items() if not isinstance(one, Dropped)}
+        failure = as_failure(kept, len(delivery.batch))
+    delivery.settle(failure)

@@ -16,6 +16,7 @@ from openmeter_collector.api import (
     ByteSize,
     Chain,
     Delivery,
+    Duration,
     Env,
     Example,
     ProcessorNode,
@@ -23,9 +24,9 @@ from openmeter_collector.api import (
     buffer,
     field,
 )
+from openmeter_collector.storage.group import Group
 from openmeter_collector.storage.journal import Journal, JournalOptions
 from openmeter_collector.storage.schema import volatile_filesystem
-from openmeter_collector.storage.writer import Group
 
 ON_A_VOLUME = Example(
     "Keep events on a volume, two gigabytes at most",
@@ -52,7 +53,9 @@ class Sqlite:
     the backlog has been delivered. When `max_bytes` is reached, or the disk is nearly full, senders
     are asked to come back later and nothing that was stored is touched.
 
-    Events that the destination will never accept are kept in the same file as dead letters.
+    Events that the destination will never accept are kept in the same file as dead letters; see
+    `openmeter-collector dlq`. So are the books: what became of how many events, by source, type and
+    hour, in `openmeter-collector ledger`.
     """
 
     path: str = field(doc="The file. Its folder is made when it does not exist.")
@@ -84,6 +87,12 @@ class Sqlite:
         ours=True,
         doc="Space to leave free on the disk; below it, senders are put off.",
     )
+    ledger_keep: Duration = field(
+        default=Duration("2160h"),
+        ours=True,
+        advanced=True,
+        doc="How long the books of an hour are kept after all of its events are dealt with.",
+    )
 
     @asynccontextmanager
     async def open(self, env: Env) -> AsyncIterator[Buffer]:
@@ -93,6 +102,7 @@ class Sqlite:
             durability=self.durability,
             max_bytes=self.max_bytes,
             min_free_bytes=self.min_free_bytes,
+            keep_books=float(self.ledger_keep),
         )
         async with AsyncExitStack() as stack:
             journal = await stack.enter_async_context(Journal.open(options))
@@ -120,6 +130,8 @@ class _Counted:
         self.wait_for_room = journal.wait_for_room
         self.drain = journal.drain
         self.checkpoint = journal.checkpoint
+        self.dropped = journal.dropped
+        self.refused = journal.refused
 
     def write(self, delivery: Delivery) -> None:
         if not self._before.empty:
@@ -130,7 +142,7 @@ class _Counted:
 
     def _processed(self, delivery: Delivery) -> Delivery:
         """Processors before storing run in the write itself, so they may not wait for anything."""
-        with Stage(delivery) as stage:
+        with Stage(delivery, self.dropped) as stage:
             results = self._before.run_sync(stage.batch)
         parts = stage.deliveries(results)
         kept = [message for part in parts for message in part.batch]
@@ -170,6 +182,7 @@ def _say_what_was_found(env: Env, journal: Journal, path: Path) -> None:
             file=str(found.path),
             reason=found.reason,
             events_saved=found.events,
+            events_lost=found.lost_events,
             frames_lost=found.lost_frames,
         )
     journal.on_damaged_frame = lambda frame: env.log.error(

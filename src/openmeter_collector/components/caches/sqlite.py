@@ -41,7 +41,7 @@ _SWEEP_EVERY: Final = 60.0
 _SWEEP_MOST: Final = 10_000
 
 
-@cache("sqlite", ours=True, categories=("Local",), examples=[SEEN])
+@cache("sqlite", ours=True, dangerous="files", categories=("Local",), examples=[SEEN])
 class SqliteCache:
     """Keeps values in a SQLite file. A value that was put is there after a crash and a restart.
 

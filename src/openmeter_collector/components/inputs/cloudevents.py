@@ -11,7 +11,6 @@ The request path is one function without a framework; what it does per request i
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
@@ -36,11 +35,11 @@ from openmeter_collector.api import (
     RateLimitRef,
     Respond,
     Scope,
-    Settle,
     ShortWay,
     field,
     input,  # noqa: A004 - the word of the config language
 )
+from openmeter_collector.components.inputs.deadlines import Deadlines
 from openmeter_collector.components.inputs.http_ingest import (
     Refusal,
     TlsFiles,
@@ -57,6 +56,14 @@ from openmeter_collector.components.inputs.http_ingest import (
 )
 from openmeter_collector.values.cloudevent import Fault, Parsed, is_plain, parse_array, parse_single
 
+# What the books call a request whose events were never looked at; it counts as one event.
+_NOT_TAKEN: Final = {
+    400: "unreadable request",
+    401: "no valid token",
+    413: "body too large",
+    415: "unknown encoding",
+}
+_BREAKS_RULES: Final = "an event of the request breaks a rule"
 _SMALL: Final = 64 << 10
 _MOST_READING: Final = 256 << 20
 """Bytes that bodies larger than `_SMALL` may come to while they are on their way."""
@@ -173,27 +180,7 @@ class _Server:
         )
         async with self._env.listen(handler, options) as listener:
             self._env.log.info("taking events", address=listener.address)
-            await handler.watch_deadlines()
-
-
-class _Waiting:
-    """A request whose events are on their way into the buffer. Told once, whoever comes first."""
-
-    __slots__ = ("_told", "deadline")
-
-    def __init__(self, deadline: float, told: Settle) -> None:
-        self.deadline = deadline
-        self._told: Settle | None = told
-
-    @property
-    def over(self) -> bool:
-        """It was told."""
-        return self._told is None
-
-    def settle(self, failure: Exception | None) -> None:
-        told, self._told = self._told, None
-        if told is not None:
-            told(failure)
+            await handler.deadlines.run()
 
 
 class _Handler:
@@ -207,9 +194,10 @@ class _Handler:
         self._tokens = TokenCheck(config.tokens, "input.cloudevents")
         self._limit = env.rate_limit(config.rate_limit) if config.rate_limit else None
         self._loop = asyncio.get_running_loop()
-        self._timeout = float(config.timeout)
+        self.deadlines = Deadlines(
+            float(config.timeout), Overloaded("the buffer does not answer", 1.0)
+        )
         self._reading = 0
-        self._pending: deque[_Waiting] = deque()
         routes = {path: status for path, status in _routes(config) if path}
         self._success = {path: _empty_start(status) for path, status in routes.items()}
         self._short_success = {
@@ -261,13 +249,13 @@ class _Handler:
             else:
                 self._refuse_short(refusal_of(failure), respond)
 
-        waiting = _Waiting(self._loop.time() + self._timeout, told)
+        waiting = self.deadlines.waiting(told)
         try:
             self._offer(Delivery(messages, waiting.settle))
         except Overloaded as error:
             self._refuse_short(refusal_of(error), respond)
         else:
-            self._pending.append(waiting)
+            self.deadlines.watch(waiting)
         return True
 
     def _refuse_short(self, refusal: Refusal, respond: Respond) -> None:
@@ -278,6 +266,8 @@ class _Handler:
         try:
             await self._take(scope, receive, send)
         except Refusal as refusal:
+            if refusal.status in _NOT_TAKEN and not isinstance(refusal, _RulesBroken):
+                self._intake.refused([b""], _NOT_TAKEN[refusal.status])
             await self._answer(send, refusal)
         except Exception as error:  # noqa: BLE001 - a defect of ours is no reason to give up
             self._env.log.error("a request could not be handled", error=repr(error))  # noqa: TRY400
@@ -349,35 +339,26 @@ class _Handler:
             if not safe.done():
                 safe.set_result(failure)
 
-        waiting = _Waiting(loop.time() + self._timeout, told)
+        waiting = self.deadlines.waiting(told)
         delivery = Delivery([Message(event) for event in events], waiting.settle)
         try:
             self._offer(delivery)
         except Overloaded as error:
             raise Refusal(503, str(error), retry_headers(error.retry_after)) from error
-        # One queue and one task watch over all deadlines: a timer per request would cost more
-        # than the request.
-        self._pending.append(waiting)
+        self.deadlines.watch(waiting)
         failure = await safe
         if failure is not None:
             raise refusal_of(failure)
         self._accepted.add(len(events))
 
-    async def watch_deadlines(self) -> None:
-        """Answer 503 to those that waited too long for the buffer; runs until cancelled."""
-        pending = self._pending
-        while True:
-            now = self._loop.time()
-            while pending and (pending[0].deadline <= now or pending[0].over):
-                pending.popleft().settle(Overloaded("the buffer does not answer", 1.0))
-            await asyncio.sleep(0.1)
-
     async def _take_some(self, scope: Scope, send: AsgiSend, parsed: Parsed) -> None:
         query = parse_qs(scope["query_string"].decode("latin-1"))
         wants = self._config.partial or query.get("partial") == ["true"]
         if not wants or not parsed.events:
-            raise Refusal(400, _summary(parsed.faults), extra=_fault_list(parsed.faults))
+            self._intake.refused([*parsed.bad, *parsed.events] or [b""], _BREAKS_RULES)
+            raise _RulesBroken(400, _summary(parsed.faults), extra=_fault_list(parsed.faults))
         await self._store(parsed.events)
+        self._intake.refused(parsed.bad, _BREAKS_RULES)
         bad = {fault.index for fault in parsed.faults}
         self._refused.add(len(bad))
         answer = {"accepted": len(parsed.events), "refused": len(bad)}
@@ -389,6 +370,10 @@ class _Handler:
         wait = await self._limit.access()
         if wait > 0:
             raise Refusal(429, "more requests than the rate limit allows", retry_headers(wait))
+
+
+class _RulesBroken(Refusal):
+    """Events of the request break rules; they are counted by themselves."""
 
 
 def _parse(body: bytes, content_type: bytes) -> Parsed:

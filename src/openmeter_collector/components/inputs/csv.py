@@ -33,7 +33,7 @@ BILLING = Example(
 )
 
 
-@input("csv", categories=("Local",), examples=[BILLING])
+@input("csv", dangerous="files", categories=("Local",), examples=[BILLING])
 class CsvInput:
     """Reads files of comma separated values, a message a row, one file after the other, and ends.
 

@@ -9,11 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import gzip
-import re
-import urllib.parse
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from http.cookies import CookieError, SimpleCookie
 from typing import Any, Final
 
 from openmeter_collector.api import (
@@ -41,6 +38,7 @@ from openmeter_collector.api import (
     input,  # noqa: A004 - the word of the config language
     section,
 )
+from openmeter_collector.components.inputs.deadlines import Deadlines
 from openmeter_collector.components.inputs.http_ingest import (
     Refusal,
     TlsFiles,
@@ -54,7 +52,19 @@ from openmeter_collector.components.inputs.http_ingest import (
     server_tls,
     too_large,
 )
-from openmeter_collector.values.multipart import boundary_of, join_multipart, split_multipart
+from openmeter_collector.components.inputs.http_messages import (
+    Headers,
+    messages_of,
+    metadata_of,
+    path_matcher,
+)
+from openmeter_collector.components.inputs.webhook_signature import (
+    NotVerified,
+    Verifier,
+    Verify,
+    verifier,
+)
+from openmeter_collector.values.multipart import join_multipart
 
 ANSWERING = Example(
     "Take events and answer with what the pipeline decides",
@@ -66,6 +76,18 @@ ANSWERING = Example(
         timeout: 10s
         sync_response:
           status: "204"
+    """,
+)
+WEBHOOKS = Example(
+    "Take Stripe's webhooks, and nobody else's",
+    """
+    input:
+      http_server:
+        address: 0.0.0.0:8080
+        path: /webhooks/stripe
+        verify:
+          stripe:
+            secrets: ["${STRIPE_WEBHOOK_SECRET}"]
     """,
 )
 
@@ -105,7 +127,7 @@ class Tcp:
     reuse_port: bool = field(default=False, doc="Let several processes share the port.")
 
 
-@input("http_server", since="0.1.0", categories=("Network",), examples=[ANSWERING])
+@input("http_server", since="0.1.0", categories=("Network",), examples=[ANSWERING, WEBHOOKS])
 class HttpServer:
     """Takes messages over HTTP. The whole body of a request is one message; of a `multipart` one, each part is.
 
@@ -165,6 +187,12 @@ class HttpServer:
         doc="Bearer tokens that are accepted, plain or as `sha256:` and their hash. Empty: none is "
         "asked for.",
     )
+    verify: Verify = field(
+        default_factory=Verify,
+        ours=True,
+        doc="Signatures that requests must have. What has none, or a wrong or old one, is answered 401 "
+        "before it is looked at in any other way, and counted in `webhook_refused`.",
+    )
     max_body_bytes: ByteSize = field(
         default=ByteSize("32MiB"), ours=True, doc="Largest body; larger is answered 413."
     )
@@ -182,19 +210,26 @@ class HttpServer:
         """Check what can be checked; the address is bound by `run`."""
         if not self.allowed_verbs:
             raise ConfigError(f"{env.node.where} allowed_verbs is empty; name one method at least")
-        yield _Server(self, env)
+        verify = verifier(self.verify, f"{env.node.where} http_server")
+        if verify is not None and self.ws_path not in {"", _DEFAULT_WS_PATH}:
+            raise ConfigError(
+                f"{env.node.where} http_server: frames of ws_path carry no signatures; remove ws_path or "
+                "verify"
+            )
+        yield _Server(self, env, verify)
 
 
 class _Server:
-    def __init__(self, config: HttpServer, env: Env) -> None:
+    def __init__(self, config: HttpServer, env: Env, verify: Verifier | None) -> None:
         self._config = config
         self._env = env
+        self._verify = verify
 
     async def run(self, intake: Intake) -> None:
         config = self._config
-        handler = _Handler(config, self._env, intake)
+        handler = _Handler(config, self._env, intake, self._verify)
         async with self._serve(handler):
-            await asyncio.Event().wait()
+            await handler.deadlines.run()
 
     def _serve(self, handler: _Handler) -> AbstractAsyncContextManager[Any]:
         config = self._config
@@ -219,18 +254,24 @@ class _Server:
 class _Handler:
     """The ASGI application."""
 
-    def __init__(self, config: HttpServer, env: Env, intake: Intake) -> None:
+    def __init__(
+        self, config: HttpServer, env: Env, intake: Intake, verify: Verifier | None
+    ) -> None:
         self._config = config
         self._intake = intake
-        self._match = _path_matcher(config.path)
+        self._verify = verify
+        self._now = env.now
+        self._refused = env.metrics.counter("webhook_refused", "Requests that were not verified.")
+        self._match = path_matcher(config.path)
         # Upstream leaves /post/ws open beside whatever path is configured; here a door is only
         # opened by name.
         wanted = config.ws_path and config.ws_path != _DEFAULT_WS_PATH
-        self._match_ws = _path_matcher(config.ws_path) if wanted else None
+        self._match_ws = path_matcher(config.ws_path) if wanted else None
         self._tokens = TokenCheck(config.tokens, env.node.path)
         self._limit = env.rate_limit(config.rate_limit) if config.rate_limit else None
         self._verbs = frozenset(verb.upper() for verb in config.allowed_verbs)
-        self._timeout = float(config.timeout)
+        self.deadlines = Deadlines(float(config.timeout), Overloaded("Request timed out", 1.0))
+        self._loop = asyncio.get_running_loop()
 
     @property
     def serves_websocket(self) -> bool:
@@ -241,7 +282,7 @@ class _Handler:
         if scope["type"] == "websocket":
             await self._talk(scope, receive, send)
             return
-        headers = _Headers(scope["headers"])
+        headers = Headers(scope["headers"])
         extra = self._cors_headers(headers)
         try:
             if extra and scope["method"] == "OPTIONS":
@@ -257,7 +298,7 @@ class _Handler:
             refusal.headers = {**refusal.headers, **extra}
             await answer(send, refusal)
 
-    async def _take(self, scope: Scope, headers: _Headers, receive: AsgiReceive) -> ResponseStore:
+    async def _take(self, scope: Scope, headers: Headers, receive: AsgiReceive) -> ResponseStore:
         parameters = self._match(scope["path"]) if self._match else None
         if parameters is None:
             raise Refusal(404, f"nothing is served at {scope['path'][:200]}")
@@ -265,36 +306,48 @@ class _Handler:
             raise Refusal(405, "Incorrect method", {"allow": ", ".join(sorted(self._verbs))})
         if self._tokens.active:
             self._tokens.check(headers.get("authorization").encode("latin-1"))
-        await self._check_rate()
+        if self._verify is None:
+            await self._check_rate()
         most = self._config.max_body_bytes
         if int(headers.get("content-length") or 0) > most:
             raise too_large(most)
         body = await read_body(receive, most)
+        if self._verify is not None:
+            self._check_signature(headers, body)
+            # Not before: strangers would use up the rate of those who are let in.
+            await self._check_rate()
         encoding = headers.get("content-encoding")
         if encoding and self._config.decode_body:
             body = decompress(body, encoding.encode("latin-1"), most)
         store = ResponseStore()
-        metadata = _metadata(scope, headers, parameters)
-        await self._deliver(_messages(body, headers.get("content-type"), metadata, store))
+        metadata = metadata_of(scope, headers, parameters)
+        await self._deliver(messages_of(body, headers.get("content-type"), metadata, store))
         return store
 
     async def _deliver(self, batch: Batch) -> None:
-        safe: asyncio.Future[Exception | None] = asyncio.get_running_loop().create_future()
+        safe: asyncio.Future[Exception | None] = self._loop.create_future()
 
-        def settle(failure: Exception | None) -> None:
+        def told(failure: Exception | None) -> None:
             if not safe.done():
                 safe.set_result(failure)
 
+        waiting = self.deadlines.waiting(told)
         try:
-            self._intake.offer(Delivery(batch, settle))
-            async with asyncio.timeout(self._timeout):
-                failure = await safe
+            self._intake.offer(Delivery(batch, waiting.settle))
         except Overloaded as error:
-            raise Refusal(503, str(error), retry_headers(error.retry_after)) from error
-        except TimeoutError as error:
-            raise Refusal(503, "Request timed out", retry_headers(1.0)) from error
+            raise refusal_of(error) from error
+        self.deadlines.watch(waiting)
+        failure = await safe
         if failure is not None:
             raise refusal_of(failure)
+
+    def _check_signature(self, headers: Headers, body: bytes) -> None:
+        assert self._verify is not None
+        try:
+            self._verify(headers, body, self._now())
+        except NotVerified as error:
+            self._refused.add()
+            raise Refusal(401, str(error)) from error
 
     async def _check_rate(self) -> None:
         if self._limit is None:
@@ -329,7 +382,7 @@ class _Handler:
         kind, body = join_multipart([message.content for message in batch])
         return int(text), body, headers | {"content-type": kind}
 
-    def _cors_headers(self, headers: _Headers) -> dict[str, str]:
+    def _cors_headers(self, headers: Headers) -> dict[str, str]:
         cors = self._config.cors
         origin = headers.get("origin")
         if not (cors.enabled and origin):
@@ -346,7 +399,7 @@ class _Handler:
     # ---- WebSocket ---------------------------------------------------------------------------
 
     async def _talk(self, scope: Scope, receive: AsgiReceive, send: AsgiSend) -> None:
-        headers = _Headers(scope["headers"])
+        headers = Headers(scope["headers"])
         parameters = self._match_ws(scope["path"]) if self._match_ws else None
         await receive()  # websocket.connect
         try:
@@ -360,7 +413,7 @@ class _Handler:
         await send({"type": "websocket.accept"})
         if self._config.ws_welcome_message:
             await send({"type": "websocket.send", "text": self._config.ws_welcome_message})
-        metadata = _metadata({**scope, "method": "GET"}, headers, parameters)
+        metadata = metadata_of({**scope, "method": "GET"}, headers, parameters)
         while (frame := await receive())["type"] == "websocket.receive":
             body = frame.get("bytes") or (frame.get("text") or "").encode()
             await self._frame(body, metadata, send)
@@ -390,98 +443,8 @@ class _Handler:
 
 _DEFAULT_WS_PATH: Final = "/post/ws"
 _WITHOUT_BODY: Final = frozenset({"204", "205", "304"})
-_NOT_KEPT: Final = frozenset({"authorization", "proxy-authorization"})
-
-
-class _Headers:
-    """Request headers; the first value of each counts."""
-
-    def __init__(self, raw: list[tuple[bytes, bytes]]) -> None:
-        self.values: dict[str, str] = {}
-        for name, value in raw:
-            self.values.setdefault(name.decode("latin-1"), value.decode("latin-1"))
-
-    def get(self, name: str) -> str:
-        """A value by its lower-case name, empty when it is not there."""
-        return self.values.get(name, "")
-
-
-def _messages(body: bytes, content_type: str, metadata: Metadata, store: ResponseStore) -> Batch:
-    if not content_type.lower().lstrip().startswith("multipart/"):
-        return [Message(body, metadata, context=store)]
-    boundary = boundary_of(content_type)
-    if boundary is None:
-        raise Refusal(400, "Bad request: the multipart content type has no boundary")
-    try:
-        parts = split_multipart(body, boundary)
-    except ValueError as error:
-        raise Refusal(400, f"Bad request: {error}") from error
-    if not parts:
-        raise Refusal(400, "Bad request: the multipart body has no parts")
-    return [Message(part, metadata, context=store) for part in parts]
-
-
-def _metadata(scope: Scope, headers: _Headers, parameters: Mapping[str, str]) -> Metadata:
-    """What is known about a request. Filled from the least trusted to the most, so that a query
-    parameter named like a header, or like our own keys, replaces neither.
-    """
-    metadata: dict[str, Any] = dict(_cookies(headers.get("cookie")))
-    metadata |= _query(scope["query_string"])
-    metadata |= parameters
-    metadata |= {
-        _canonical(name): value for name, value in headers.values.items() if name not in _NOT_KEPT
-    }
-    client = scope.get("client")
-    metadata |= {
-        "http_server_user_agent": headers.get("user-agent"),
-        "http_server_request_path": scope["path"],
-        "http_server_verb": scope["method"],
-        "http_server_remote_ip": client[0] if client else "",
-    }
-    metadata |= scope.get("state", {}).get("tls", {})
-    return metadata
-
-
-def _query(raw: bytes) -> dict[str, str]:
-    found: dict[str, str] = {}
-    for name, value in urllib.parse.parse_qsl(
-        raw.decode("latin-1"), keep_blank_values=True, max_num_fields=1000
-    ):
-        found.setdefault(name, value)
-    return found
-
-
-def _cookies(header: str) -> dict[str, str]:
-    if not header:
-        return {}
-    try:
-        return {name: morsel.value for name, morsel in SimpleCookie(header).items()}
-    except CookieError:
-        return {}
-
-
-def _canonical(name: str) -> str:
-    """`content-type` as `Content-Type`, the form in which mappings ask for headers."""
-    return "-".join(part.capitalize() for part in name.split("-"))
 
 
 def _one_line(value: str) -> str:
     """A header value may come from a message: it must not bring headers of its own."""
     return value.replace("\r", " ").replace("\n", " ")
-
-
-def _path_matcher(path: str) -> Callable[[str], dict[str, str] | None] | None:
-    """What a request path gives for its `{parameters}`, or None when it does not match."""
-    if not path:
-        return None
-    parts = re.split(r"\{([A-Za-z_][A-Za-z0-9_]*)(?::([^{}]*))?\}", path)
-    pattern = re.escape(parts[0])
-    for name, rule, text in zip(parts[1::3], parts[2::3], parts[3::3], strict=True):
-        pattern += f"(?P<{name}>{rule or '[^/]+'})" + re.escape(text)
-    compiled = re.compile(pattern + (".*" if path.endswith("/") else ""))
-
-    def match(requested: str) -> dict[str, str] | None:
-        found = compiled.fullmatch(requested)
-        return found.groupdict() if found else None
-
-    return match

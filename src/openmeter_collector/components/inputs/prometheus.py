@@ -15,7 +15,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from email.utils import parsedate_to_datetime
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, ClassVar, Final, Literal
 
 import orjson
 
@@ -140,6 +140,8 @@ class PrometheusInput:
     window stays open until a whole one comes. Remarks on the expression itself are logged once.
     With leader election, runs only on the leader.
     """
+
+    leader_only: ClassVar[bool] = True
 
     url: Url = field(doc="Address of the server.", examples=["http://localhost:9090"])
     queries: list[Query] = field(doc="What to ask.", minimum=1)

@@ -108,6 +108,8 @@ class _Gate:
         self._check = config.check
         self._env = env
         self._intake = intake
+        self.dropped = intake.dropped
+        self.refused = intake.refused
         self._tasks = tasks
         self._under_way = 0
         self._settled = asyncio.Event()

@@ -4,23 +4,27 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Literal
 
 from openmeter_collector.api import (
     Batch,
     BatchPolicy,
+    Dropped,
     Env,
     Example,
     Output,
     OutputNode,
-    Rejected,
     as_failure,
     field,
     output,
 )
-from openmeter_collector.components.outputs.repeating import verdicts_of, write_repeating
+from openmeter_collector.components.outputs.repeating import (
+    told_by_several,
+    verdicts_of,
+    write_repeating,
+)
 
 BOTH = Example(
     "Deliver to two places",
@@ -102,25 +106,27 @@ class _FanOut:
         self._fail_fast = pattern.endswith("fail_fast")
 
     async def write(self, batch: Batch) -> None:
-        verdicts: dict[int, Exception] = {}
         if self._one_by_one:
-            await self._in_turn(batch, verdicts)
+            outcomes = await self._in_turn(batch)
         else:
             writes = (self._write(child, batch) for child in self._children)
-            for outcome in await asyncio.gather(*writes):
-                _add(verdicts, outcome.items())
+            outcomes = await asyncio.gather(*writes)
+        verdicts = told_by_several(outcomes, len(self._children))
         if (failure := as_failure(verdicts, len(batch))) is not None:
             raise failure
 
-    async def _in_turn(self, batch: Batch, verdicts: dict[int, Exception]) -> None:
+    async def _in_turn(self, batch: Batch) -> list[dict[int, Exception]]:
         left = list(range(len(batch)))
+        outcomes = []
         for child in self._children:
             failed = await self._write(child, [batch[index] for index in left])
-            _add(verdicts, ((left[at], error) for at, error in failed.items()))
+            outcomes.append({left[at]: error for at, error in failed.items()})
             if self._fail_fast:
-                left = [index for at, index in enumerate(left) if at not in failed]
+                stopped = {left[at] for at, one in failed.items() if not isinstance(one, Dropped)}
+                left = [index for index in left if index not in stopped]
             if not left:
-                return
+                break
+        return outcomes
 
     async def _write(self, child: Output, batch: Batch) -> dict[int, Exception]:
         if self._fail_fast:
@@ -130,13 +136,6 @@ class _FanOut:
             self._env.log.warning("an output of the broker failed, repeating", error=str(error))
 
         return await write_repeating(self._env, child, batch, said=said)
-
-
-def _add(verdicts: dict[int, Exception], more: Iterable[tuple[int, Exception]]) -> None:
-    for index, error in more:
-        # Of several the one that asks for repetition is heard: a refusal comes again.
-        if index not in verdicts or isinstance(verdicts[index], Rejected):
-            verdicts[index] = error
 
 
 class _Turns:

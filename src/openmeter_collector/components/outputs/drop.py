@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from openmeter_collector.api import Batch, Env, Example, Output, output
+from openmeter_collector.api import Batch, Dropped, Env, Example, Output, output
 
 SILENT = Example(
     "Throw everything away",
@@ -18,14 +18,17 @@ SILENT = Example(
 
 @output("drop", categories=("Utility",), examples=[SILENT])
 class Drop:
-    """Drops all messages: they count as delivered and are gone."""
+    """Drops all messages: they are dealt with and gone, and the books say so."""
 
     @asynccontextmanager
     async def open(self, env: Env) -> AsyncIterator[Output]:
-        del env
-        yield _Dropper()
+        yield _Dropper(f"{env.node.display()} (drop)")
 
 
 class _Dropper:
+    def __init__(self, rule: str) -> None:
+        self._rule = rule
+
     async def write(self, batch: Batch) -> None:
         del batch
+        raise Dropped(self._rule)

@@ -12,9 +12,11 @@ from contextlib import asynccontextmanager
 from openmeter_collector.api import (
     Batch,
     ConfigError,
+    Dropped,
     Duration,
     Env,
     Example,
+    Final,
     Output,
     OutputNode,
     Overloaded,
@@ -165,12 +167,14 @@ class _Dropper:
 
     def _judge(self, failure: Exception, count: int) -> None:
         kept: dict[int, Exception] = {}
+        verdict = Dropped(f"{self._env.node.display()} (drop_on)")
         reason = ""
         dropped = 0
         for index, error in by_index(failure, count).items():
-            if self._matches(error):
+            if not isinstance(error, Final) and self._matches(error):
                 dropped += 1
                 reason = reason or str(error)
+                kept[index] = verdict
             else:
                 kept[index] = error
         if dropped:

@@ -9,6 +9,7 @@ from openmeter_collector.api import (
     Batch,
     Env,
     Example,
+    Final,
     Output,
     OutputNode,
     as_failure,
@@ -58,16 +59,19 @@ class _Fallback:
         indexes = list(range(len(batch)))
         left = batch
         failed: dict[int, Exception] = {}
+        final: dict[int, Exception] = {}
         for child in self._children:
-            failed = await verdicts_of(child.write, left)
+            verdicts = await verdicts_of(child.write, left)
+            final |= {indexes[at]: one for at, one in verdicts.items() if isinstance(one, Final)}
+            failed = {at: one for at, one in verdicts.items() if not isinstance(one, Final)}
             if not failed:
-                return
+                break
             # From here on `at` counts in `left`, `indexes` in the batch that was handed to us.
             left = [
                 left[at].with_metadata({**left[at].metadata, "fallback_error": str(error)})
                 for at, error in failed.items()
             ]
             indexes = [indexes[at] for at in failed]
-        verdicts = dict(zip(indexes, failed.values(), strict=True))
+        verdicts = final | (dict(zip(indexes, failed.values(), strict=True)) if failed else {})
         if (failure := as_failure(verdicts, len(batch))) is not None:
             raise failure

@@ -21,6 +21,7 @@ from openmeter_collector.api import (
     field,
     output,
 )
+from openmeter_collector.components.outputs.stdout import check_codec, delimiter, ended
 
 BY_DAY = Example(
     "A file for each day",
@@ -31,13 +32,6 @@ BY_DAY = Example(
         codec: lines
     """,
 )
-_PLAIN = {"lines": b"\n", "append": b"", "all-bytes": b""}
-
-
-def _check_codec(codec: str) -> str | None:
-    if codec in _PLAIN or codec.removeprefix("delim:") not in {codec, ""}:
-        return None
-    return f"{codec!r} is no codec; use lines, append, all-bytes or delim: and what follows each"
 
 
 @output("file", dangerous="files", categories=("Local",), examples=[BY_DAY])
@@ -53,10 +47,10 @@ class File:
     )
     codec: str = field(
         default="lines",
-        doc="How messages are written: `lines` adds a line break to each, `append` nothing, "
+        doc="How messages are written: `lines` adds a line break to each that has none, `append` nothing, "
         "`delim:x` the text x; `all-bytes` replaces the file with each message.",
         examples=["lines", "append", "delim:|", "all-bytes"],
-        lint=_check_codec,
+        lint=check_codec,
     )
 
     @asynccontextmanager
@@ -69,8 +63,7 @@ class _Writer:
     def __init__(self, config: File) -> None:
         self._path = config.path
         self._replace = config.codec == "all-bytes"
-        plain = _PLAIN.get(config.codec)
-        self._after = config.codec.removeprefix("delim:").encode() if plain is None else plain
+        self._after = delimiter(config.codec)
         self._turn = asyncio.Lock()
 
     async def write(self, batch: Batch) -> None:
@@ -93,7 +86,11 @@ class _Writer:
 
     def _store(self, path: Path, contents: list[bytes]) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        data = contents[-1] if self._replace else b"".join(one + self._after for one in contents)
+        data = (
+            contents[-1]
+            if self._replace
+            else b"".join([ended(one, self._after) for one in contents])
+        )
         with path.open("wb" if self._replace else "ab") as file:
             before = 0 if self._replace else file.tell()
             try:

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
 from openmeter_collector.api import (
     Batch,
+    Dropped,
     Env,
+    Final,
     Output,
     Overloaded,
     Paused,
     Rejected,
-    Undeliverable,
     by_index,
 )
 
@@ -58,6 +59,33 @@ async def verdicts_of(write: _Writes, batch: Batch) -> dict[int, Exception]:
     return {}
 
 
+def told_by_several(
+    outcomes: Iterable[Mapping[int, Exception]], asked: int | Mapping[int, int]
+) -> dict[int, Exception]:
+    """The verdicts on messages that were handed to several outputs.
+
+    The one that asks for repetition is heard: a refusal comes again, it would not. A message counts
+    as dropped only if every output that was handed it dropped it.
+
+    Args:
+        asked: how many outputs were handed each message, by index where that differs.
+    """
+    verdicts: dict[int, Exception] = {}
+    drops: dict[int, list[Exception]] = {}
+    for outcome in outcomes:
+        for index, error in outcome.items():
+            if isinstance(error, Dropped):
+                drops.setdefault(index, []).append(error)
+            elif index not in verdicts or isinstance(verdicts[index], Rejected | Final):
+                verdicts[index] = error
+    for index, found in drops.items():
+        if index not in verdicts and len(found) == (
+            asked if isinstance(asked, int) else asked[index]
+        ):
+            verdicts[index] = found[0]
+    return verdicts
+
+
 async def write_repeating(
     env: Env,
     output: Output,
@@ -83,7 +111,7 @@ async def write_repeating(
         again: dict[int, Exception] = {}
         for at, error in failed.items():
             # What is refused for good is never repeated: it would hold up all that follows.
-            into = final if isinstance(error, Rejected | Undeliverable) else again
+            into = final if isinstance(error, Rejected | Final) else again
             into[left[at]] = error
         if not again:
             return final

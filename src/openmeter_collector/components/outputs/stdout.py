@@ -24,7 +24,8 @@ LINES = Example(
 _PLAIN = {"lines": b"\n", "append": b"", "all-bytes": b""}
 
 
-def _check_codec(codec: str) -> str | None:
+def check_codec(codec: str) -> str | None:
+    """What is wrong with a codec, or None."""
     if codec in _PLAIN or codec.removeprefix("delim:") not in {codec, ""}:
         return None
     return f"{codec!r} is no codec; use lines, append, all-bytes or delim: and what follows each"
@@ -36,10 +37,10 @@ class Stdout:
 
     codec: str = field(
         default="lines",
-        doc="What is written after each message: `lines` a line break, `append` and `all-bytes` "
-        "nothing, `delim:x` the text x.",
+        doc="What is written after each message that does not end so already: `lines` a line break, "
+        "`append` and `all-bytes` nothing, `delim:x` the text x.",
         examples=["lines", "append", "delim:|"],
-        lint=_check_codec,
+        lint=check_codec,
     )
 
     @asynccontextmanager
@@ -55,8 +56,7 @@ class _Printer:
         self._turn = asyncio.Lock()
 
     async def write(self, batch: Batch) -> None:
-        after = self._after
-        data = b"".join([message.content + after for message in batch])
+        data = b"".join([ended(message.content, self._after) for message in batch])
         async with self._turn:
             try:
                 # In a thread: a reader of the pipe that pauses must not stop everything else.
@@ -73,3 +73,8 @@ def delimiter(codec: str) -> bytes:
     """What follows each message."""
     plain = _PLAIN.get(codec)
     return codec.removeprefix("delim:").encode() if plain is None else plain
+
+
+def ended(content: bytes, after: bytes) -> bytes:
+    """A message with what follows it; not twice, when it ends so already."""
+    return content if content.endswith(after) else content + after

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
 from openmeter_collector.api import (
     Batch,
     CollectorError,
+    Dropped,
     Env,
     Example,
     MappingText,
@@ -20,7 +22,11 @@ from openmeter_collector.api import (
     output,
     section,
 )
-from openmeter_collector.components.outputs.repeating import verdicts_of, write_repeating
+from openmeter_collector.components.outputs.repeating import (
+    told_by_several,
+    verdicts_of,
+    write_repeating,
+)
 
 DEBUG = Example(
     "Deliver everything, print a copy when asked to",
@@ -109,17 +115,14 @@ class _Router:
             if indexes
         ]
         outcomes = [await writes[0]] if len(writes) == 1 else await asyncio.gather(*writes)
-        for outcome in outcomes:
-            for index, error in outcome.items():
-                # The one that asks for repetition is heard: a refusal comes again, it would not.
-                if index not in verdicts or isinstance(verdicts[index], Rejected):
-                    verdicts[index] = error
+        asked = Counter(index for indexes in routed for index in indexes)
+        verdicts |= told_by_several(outcomes, asked)
         if (failure := as_failure(verdicts, len(batch))) is not None:
             raise failure
 
     def _route(self, batch: Batch, verdicts: dict[int, Exception]) -> list[list[int]]:
         routed: list[list[int]] = [[] for _ in self._cases]
-        unmatched = 0
+        unmatched = Dropped(f"{self._env.node.display()} (switch: no case matched)")
         for index in range(len(batch)):
             matched = False
             for (case, _), indexes in zip(self._cases, routed, strict=True):
@@ -131,9 +134,8 @@ class _Router:
             if not matched and self._strict:
                 verdicts[index] = Rejected("no switch output conditions were met by message")
             elif not matched:
-                unmatched += 1
-        if unmatched:
-            self._dropped.add(unmatched)
+                verdicts[index] = unmatched
+                self._dropped.add()
         return routed
 
     def _holds(self, check: MappingText, batch: Batch, index: int) -> bool:

@@ -23,7 +23,6 @@ OLD = Example(
     categories=("Mapping", "Parsing"),
     examples=[OLD],
     value="mapping",
-    stability="deprecated",
 )
 class Bloblang:
     """Runs a mapping over each message, as `mapping` does. Write `mapping` in new configs."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Collection, Iterable
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from typing import Any
 
 from openmeter_collector.api import (
@@ -14,13 +15,15 @@ from openmeter_collector.api import (
     Example,
     MappingText,
     Message,
+    ProcessingError,
     Processor,
     ProcessorNode,
     field,
     processor,
+    section,
 )
 from openmeter_collector.bloblang import DELETED, NOTHING, MappingFailed
-from openmeter_collector.components.processors.common import Flag, flat, processor_of
+from openmeter_collector.components.processors.common import Flag, Process, flat, processor_of
 from openmeter_collector.components.processors.mapping import written
 
 LOOK_UP = Example(
@@ -43,8 +46,17 @@ LOOK_UP = Example(
 )
 
 
+@section
+class BranchFields:
+    """What is run on the side, and how it gets in and out."""
+
+    request_map: MappingText | None = field(default=None, doc="Makes what the processors get.")
+    processors: list[ProcessorNode] = field(doc="What is run on the side.")
+    result_map: MappingText | None = field(default=None, doc="Puts the result into the message.")
+
+
 @processor("branch", categories=("Composition",), examples=[LOOK_UP])
-class Branch:
+class Branch(BranchFields):
     """Makes a message of each message, runs processors over those, and puts results back.
 
     `request_map` makes what the processors get; without it, it is the message itself, and
@@ -55,18 +67,31 @@ class Branch:
     processors make more or fewer messages than they got and it cannot be said which is whose.
     """
 
-    request_map: MappingText | None = field(default=None, doc="Makes what the processors get.")
-    processors: list[ProcessorNode] = field(doc="What is run on the side.")
-    result_map: MappingText | None = field(default=None, doc="Puts the result into the message.")
-
     @asynccontextmanager
     async def open(self, env: Env) -> AsyncIterator[Processor | AsyncProcessor]:
         async with env.processors(self.processors) as chain:
-            yield processor_of(_Brancher(self, chain, env).run, waits=not chain.sync)
+            yield processor_of(_running(Brancher(self, chain, env)), waits=not chain.sync)
 
 
-class _Brancher:
-    def __init__(self, config: Branch, chain: Chain, env: Env) -> None:
+@dataclass(slots=True)
+class Round:
+    """One batch on its way through a branch.
+
+    Attributes:
+        places: which messages of the batch took part, in order.
+        results: what came of them; as many.
+        failed: why those that failed did, by their place.
+    """
+
+    places: list[int]
+    results: Batch
+    failed: dict[int, ProcessingError]
+
+
+class Brancher:
+    """An open branch, whose two halves may be run apart."""
+
+    def __init__(self, config: BranchFields, chain: Chain, env: Env) -> None:
         self._request = config.request_map.program if config.request_map else None
         self._result = config.result_map.program if config.result_map else None
         self._chain = chain
@@ -75,23 +100,48 @@ class _Brancher:
             tuple(_assigned(self._result.program.statements)) if self._result is not None else ()
         )
 
-    async def run(self, batch: Batch) -> list[Batch]:
-        made = list(batch)
-        places: list[int] = []
+    async def ask(self, batch: Batch, left_out: Collection[int] = ()) -> Round:
+        """Run the processors. The batch is only read.
+
+        Args:
+            left_out: places of messages that do not take part.
+        """
+        made = Round([], [], {})
         requests: Batch = []
-        for index, message in enumerate(batch):
+        for index in range(len(batch)):
+            if index in left_out:
+                continue
             try:
                 request = self._asked(batch, index)
             except (MappingFailed, ValueError, RecursionError) as error:
-                made[index] = self._flag(message, f"request mapping failed: {error}")
+                made.failed[index] = self._flag.error(f"request mapping failed: {error}")
                 continue
             if request is not None:
-                places.append(index)
+                made.places.append(index)
                 requests.append(request.with_error(None))
         if requests:
-            results = flat(await self._chain.run(requests))
-            self._return(made, places, results)
-        return [made] if made else []
+            made.results = flat(await self._chain.run(requests))
+        if len(made.results) != len(made.places):
+            text = f"message count mismatch from branch: {len(requests)} became {len(made.results)}"
+            made.failed |= dict.fromkeys(made.places, self._flag.error(text))
+            made.places, made.results = [], []
+        return made
+
+    def answer(self, batch: Batch, done: Round) -> None:
+        """Put results into the messages of a batch, in place; those that fail stay as they are, and
+        are added to `done.failed`.
+        """
+        for number, index in enumerate(done.places):
+            result = done.results[number]
+            if result.error is not None:
+                error = result.error
+                known = isinstance(error, ProcessingError)
+                done.failed[index] = error if known else self._flag.error(error)  # type: ignore[assignment]
+            elif self._result is not None:
+                try:
+                    batch[index] = self._overlaid(batch[index], done.results, number)
+                except (MappingFailed, ValueError, RecursionError) as error:
+                    done.failed[index] = self._flag.error(f"result mapping failed: {error}")
 
     def _asked(self, batch: Batch, index: int) -> Message | None:
         message = batch[index]
@@ -103,23 +153,6 @@ class _Brancher:
         if body is NOTHING:
             return message if metadata is None else message.with_metadata(metadata)
         return written(message, body, metadata)
-
-    def _return(self, made: Batch, places: list[int], results: Batch) -> None:
-        if len(results) != len(places):
-            text = f"message count mismatch from branch: {len(places)} became {len(results)}"
-            for index in places:
-                made[index] = self._flag(made[index], text)
-            return
-        for number, index in enumerate(places):
-            result = results[number]
-            if result.error is not None:
-                made[index] = made[index].with_error(result.error)
-            elif self._result is not None:
-                try:
-                    made[index] = self._overlaid(made[index], results, number)
-                except (MappingFailed, ValueError, RecursionError) as error:
-                    text = f"result mapping failed: {error}"
-                    made[index] = self._flag(made[index], text)
 
     def _overlaid(self, message: Message, results: Batch, number: int) -> Message:
         assert self._result is not None
@@ -135,6 +168,18 @@ class _Brancher:
         new = written(message, body, metadata)
         new.content  # noqa: B018 - without a JSON form it must fail here
         return new
+
+
+def _running(brancher: Brancher) -> Process:
+    async def run(batch: Batch) -> list[Batch]:
+        made = list(batch)
+        done = await brancher.ask(batch)
+        brancher.answer(made, done)
+        for index, error in done.failed.items():
+            made[index] = made[index].with_error(error)
+        return [made] if made else []
+
+    return run
 
 
 def _assigned(statements: Iterable[Any]) -> list[tuple[str, ...]]:

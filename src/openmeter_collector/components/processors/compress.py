@@ -7,9 +7,11 @@ import sys
 import zlib
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from typing import Final, Literal
+from functools import partial
+from typing import Any, Final, Literal
 
 from openmeter_collector.api import Batch, Env, Example, Processor, field, processor
+from openmeter_collector.components.processors import cramjam
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -33,7 +35,7 @@ SMALLER = Example(
 class Compress:
     """Replaces the content of each message by a compressed one."""
 
-    algorithm: Literal["gzip", "pgzip", "zlib", "flate", "zstd"] = field(
+    algorithm: Literal["gzip", "pgzip", "zlib", "flate", "zstd", "snappy", "lz4"] = field(
         doc="How.",
         choices={
             "gzip": "With gzip's header.",
@@ -41,6 +43,8 @@ class Compress:
             "zlib": "With zlib's header.",
             "flate": "Raw deflate.",
             "zstd": "Zstandard.",
+            "snappy": "A block of snappy. Needs the extra `bloblang`.",
+            "lz4": "A frame of lz4. Needs the extra `bloblang`.",
         },
     )
     level: int = field(
@@ -49,8 +53,11 @@ class Compress:
 
     @asynccontextmanager
     async def open(self, env: Env) -> AsyncIterator[Processor]:
-        del env
-        yield _Compressor(_COMPRESS[self.algorithm], self.level)
+        made = _COMPRESS.get(self.algorithm)
+        if made is None:
+            engine = cramjam.library(self.algorithm, f"{env.node.where} compress")
+            made = partial(_with_library, engine, self.algorithm)
+        yield _Compressor(made, self.level)
 
 
 class _Compressor:
@@ -70,6 +77,11 @@ def _gzip(data: bytes, level: int) -> bytes:
 def _flate(data: bytes, level: int) -> bytes:
     packer = zlib.compressobj(level, zlib.DEFLATED, -15)
     return packer.compress(data) + packer.flush()
+
+
+def _with_library(engine: Any, algorithm: str, data: bytes, level: int) -> bytes:
+    del level  # they have none
+    return cramjam.compress(engine, algorithm, data)
 
 
 def _zstd(data: bytes, level: int) -> bytes:

@@ -6,7 +6,7 @@ import bz2
 import zlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Literal
+from typing import Any, Literal
 
 from openmeter_collector.api import (
     Batch,
@@ -17,6 +17,7 @@ from openmeter_collector.api import (
     field,
     processor,
 )
+from openmeter_collector.components.processors import cramjam
 from openmeter_collector.components.processors.common import Flag
 from openmeter_collector.values.bodies import open_body
 
@@ -40,8 +41,8 @@ class Decompress:
     A message that is damaged, or would become larger than `max_bytes`, stays as it is, flagged.
     """
 
-    algorithm: Literal["gzip", "pgzip", "zlib", "flate", "zstd", "bzip2"] = field(
-        doc="How it was compressed."
+    algorithm: Literal["gzip", "pgzip", "zlib", "flate", "zstd", "bzip2", "snappy", "lz4"] = field(
+        doc="How it was compressed. `snappy` (a block) and `lz4` need the extra `bloblang`."
     )
     max_bytes: ByteSize = field(
         default=ByteSize("256MiB"), ours=True, doc="Most bytes that may come of one message."
@@ -57,6 +58,9 @@ class _Decompressor:
         self._algorithm = config.algorithm
         self._most = int(config.max_bytes)
         self._flag = Flag(env)
+        self._engine: Any = None
+        if config.algorithm in cramjam.ALGORITHMS:
+            self._engine = cramjam.library(config.algorithm, f"{env.node.where} decompress")
 
     def process(self, batch: Batch) -> list[Batch]:
         made: Batch = []
@@ -68,6 +72,9 @@ class _Decompressor:
         return [made]
 
     def _opened(self, data: bytes) -> bytes:
+        if self._engine is not None:
+            opened = cramjam.decompress(self._engine, self._algorithm, data, self._most)
+            return _bounded(opened, self._most)
         if self._algorithm == "bzip2":
             return _bzip2(data, self._most)
         if self._algorithm in {"gzip", "pgzip", "zstd"}:

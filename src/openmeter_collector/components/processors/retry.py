@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -63,7 +64,8 @@ class Retry:
     backoff: BackOff = field(default_factory=BackOff, doc="The pauses; they grow by half.")
     processors: list[ProcessorNode] = field(default_factory=list, doc="What is tried.")
     parallel: bool = field(
-        default=False, doc="Accepted; messages are tried one after the other, in order."
+        default=False,
+        doc="Try the messages of a batch at the same time, not one after the other. Their order stays.",
     )
     max_retries: int = field(
         default=0, minimum=0, doc="Attempts after the first; 0 leaves it to the time."
@@ -83,8 +85,16 @@ class _Retrier:
 
     async def process(self, batch: Batch) -> list[Batch]:
         made: Batch = []
-        for message in batch:
-            made += await self._until_it_succeeds(message.with_error(None))
+        if self._config.parallel and len(batch) > 1:
+            async with asyncio.TaskGroup() as tasks:
+                trying = [
+                    tasks.create_task(self._until_it_succeeds(message.with_error(None)))
+                    for message in batch
+                ]
+            made = flat(task.result() for task in trying)
+        else:
+            for message in batch:
+                made += await self._until_it_succeeds(message.with_error(None))
         return [made] if made else []
 
     async def _until_it_succeeds(self, message: Message) -> Batch:

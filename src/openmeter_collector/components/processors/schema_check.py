@@ -24,7 +24,13 @@ def _date_time(text: str) -> bool:
     return _TIMES.fullmatch(text) is not None
 
 
+_PLAIN_PATH: Final = re.compile(r"[A-Za-z0-9._~/-]+")
+"""What most sources are made of. Nothing in it could make it anything but a relative reference."""
+
+
 def _uri_reference(text: str) -> bool:
+    if _PLAIN_PATH.fullmatch(text) and not text.startswith("//"):
+        return True
     if "\\" in text or any(ord(letter) < 0x20 or letter == "\x7f" for letter in text):
         return False
     try:

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from kit.pipes import REGISTRY, surroundings
+from kit.pipes import REGISTRY, Uncounted, surroundings
 from openmeter_collector.api import (
     BatchFailed,
     DeadLetter,
@@ -18,7 +18,7 @@ from openmeter_collector.engine.environment import ComponentEnv, Resources
 from openmeter_collector.testing.clock import virtual_time
 
 
-class Intake:
+class Intake(Uncounted):
     """Takes deliveries and settles them as it is told."""
 
     def __init__(self, fates=()):

@@ -5,7 +5,15 @@ from contextlib import AsyncExitStack
 
 import pytest
 
-from kit.pipes import REGISTRY, SCRIPTS, WRITTEN, messages, opened_output, surroundings
+from kit.pipes import (
+    REGISTRY,
+    SCRIPTS,
+    WRITTEN,
+    Uncounted,
+    messages,
+    opened_output,
+    surroundings,
+)
 from openmeter_collector.api import (
     BatchFailed,
     Disconnected,
@@ -145,7 +153,7 @@ processor_resources: []
         await output.write(messages("a"))
         got = []
 
-        class Intake:
+        class Intake(Uncounted):
             async def put(self, delivery):
                 got.extend(message.content for message in delivery.batch)
                 delivery.settle(None)

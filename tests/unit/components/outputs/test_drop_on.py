@@ -46,7 +46,7 @@ def refuses(*bad):
 async def test_only_the_refused_message_of_a_batch_is_dropped():
     async with opened_output(text()) as opened:
         SCRIPTS["child"] = refuses("c")
-        await opened.write("a", "b", "c", "d", "e")
+        assert await opened.drops("a", "b", "c", "d", "e") == ["c"]
         assert opened.total("drop_on_dropped") == 1
         taken = [batch for batch in WRITTEN["child"] if "c" not in batch]
         assert sorted(one for batch in taken for one in batch) == ["a", "b", "d", "e"]
@@ -58,7 +58,8 @@ async def test_neighbours_from_other_writes_are_delivered_too():
     """The child puts messages of several writes into one request, which is refused as one."""
     async with opened_output(text("{count: 10, period: 1s}")) as opened:
         SCRIPTS["child"] = refuses("4")
-        await asyncio.gather(*(opened.write(str(number)) for number in range(10)))
+        dropped = await asyncio.gather(*(opened.drops(str(number)) for number in range(10)))
+        assert [one for one in dropped if one] == [["4"]]
         assert WRITTEN["child"][0] == [str(number) for number in range(10)]
         assert opened.total("drop_on_dropped") == 1
         taken = [one for batch in WRITTEN["child"] if "4" not in batch for one in batch]
@@ -90,7 +91,8 @@ async def test_of_a_mixed_batch_only_what_did_not_match_is_reported():
         SCRIPTS["child"] = script
         with pytest.raises(BatchFailed) as caught:
             await opened.write("a", "b", "c")
-        assert {index: str(error) for index, error in caught.value.errors.items()} == {2: "reset"}
+        told = {index: str(error) for index, error in caught.value.errors.items()}
+        assert told == {0: "dropped by root.output (drop_on)", 2: "reset"}
         assert opened.total("drop_on_dropped") == 1
 
 
@@ -121,7 +123,7 @@ async def test_with_error_everything_that_fails_is_dropped():
             raise Retryable("reset")
 
         SCRIPTS["child"] = script
-        await opened.write("a", "b")
+        assert await opened.drops("a", "b") == ["a", "b"]
         assert opened.total("drop_on_dropped") == 2
 
 
@@ -143,7 +145,7 @@ def test_a_write_that_takes_too_long_is_given_up(error, dropped):
 
             async def write(content):
                 if dropped:
-                    await opened.write(content)
+                    assert await opened.drops(content) == [content]
                 else:
                     with pytest.raises(Overloaded, match="experienced back pressure beyond: 30s"):
                         await opened.write(content)

@@ -33,7 +33,7 @@ async def fails(contents):
 @virtual_time
 async def test_the_first_match_takes_a_message_and_continue_asks_on():
     async with opened_output(text()) as opened:
-        await opened.write("a1", '{"kind":"b"}', "az", "bz", "a2", "other")
+        assert await opened.drops("a1", '{"kind":"b"}', "az", "bz", "a2", "other") == ["other"]
         assert WRITTEN == {
             "first": [["a1", "az", "a2"]],
             "second": [['{"kind":"b"}']],

@@ -163,3 +163,26 @@ processor_resources:
 """
     async with processors("- resource: outer\n- resource: later", resources) as opened:
         assert shown(await opened.run('{"n":1}')) == [['{"n":3}']]
+
+
+async def test_retry_in_parallel_keeps_the_order_and_lets_nobody_wait_for_another():
+    text = """
+- retry:
+    parallel: true
+    max_retries: 5
+    processors:
+      - mapping: root = if this.n > 1 && count("retry_test_p") < 4 { throw("no") } else { this }
+"""
+    async with processors(text) as opened:
+        batches = await opened.run('{"n":2}', '{"n":1}', '{"n":3}')
+    assert shown(batches) == [['{"n":2}', '{"n":1}', '{"n":3}']]
+    assert errors(batches) == [None] * 3
+
+
+async def test_processors_are_one_list_over_the_whole_batch():
+    text = (
+        "- label: group\n  processors: [{mapping: root = batch_size()}, {archive: {format: lines}}]"
+    )
+    async with processors(text) as opened:
+        assert opened.chain.sync
+        assert shown(await opened.run("a", "b")) == [["2\n2"]]

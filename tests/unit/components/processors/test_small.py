@@ -1,10 +1,13 @@
 """cache, cached, sleep, rate_limit, bounds_check, compress, decompress, insert_part, select_parts."""
 
 import gzip
+import sys
+import zlib
 
 import pytest
 
 from kit.chains import errors, message, processors, shown
+from openmeter_collector.errors import ConfigError
 
 CACHE = "cache_resources: [{label: c, memory: {}}]"
 
@@ -83,7 +86,10 @@ async def test_what_is_out_of_bounds_is_dropped_and_counted():
     assert opened.metrics.total("bounds_check_dropped") == 7
 
 
-@pytest.mark.parametrize("algorithm", ["gzip", "pgzip", "zlib", "flate", "zstd"])
+COMPRESSED = ["gzip", "pgzip", "zlib", "flate", "zstd", "snappy", "lz4"]
+
+
+@pytest.mark.parametrize("algorithm", COMPRESSED)
 async def test_what_was_compressed_comes_back_up_to_a_bound(algorithm):
     compress = f"- compress: {{algorithm: {algorithm}}}\n"
     opening = f"- decompress: {{algorithm: {algorithm}, max_bytes: 1KB}}\n"
@@ -95,7 +101,7 @@ async def test_what_was_compressed_comes_back_up_to_a_bound(algorithm):
     assert len(batches[0][1].content) < 100
 
 
-@pytest.mark.parametrize("algorithm", ["gzip", "zlib", "flate", "zstd", "bzip2"])
+@pytest.mark.parametrize("algorithm", [*COMPRESSED, "bzip2"])
 async def test_damaged_data_stays_as_it_is_flagged(algorithm):
     damaged = gzip.compress(b"x" * 100, mtime=0)[:-4]
     async with processors(f"- decompress: {{algorithm: {algorithm}}}") as opened:
@@ -120,3 +126,20 @@ async def test_parts_are_selected_in_the_order_named():
     async with processors("- select_parts: {parts: [2, -3, 7]}") as opened:
         assert shown(await opened.run("a", "b", "c")) == [["c", "a"]]
         assert shown(await opened.run("a")) == []
+
+
+@pytest.mark.parametrize("name", ["compress", "decompress"])
+@pytest.mark.parametrize("algorithm", ["snappy", "lz4"])
+async def test_a_missing_library_is_named_with_its_extra(name, algorithm, monkeypatch):
+    monkeypatch.setitem(sys.modules, "cramjam", None)
+    with pytest.raises(ConfigError, match=rf"{name}: {algorithm} needs the extra 'bloblang'"):
+        async with processors(f"- {name}: {{algorithm: {algorithm}}}"):
+            pass
+
+
+async def test_a_bomb_is_not_opened():
+    """A thousandth of what would come of it is never made."""
+    bomb = zlib.compress(b"x" * 100_000_000, 9)
+    async with processors("- decompress: {algorithm: zlib, max_bytes: 1MB}") as opened:
+        batches = await opened.run(bomb)
+    assert "larger than max_bytes (1000000)" in errors(batches)[0]

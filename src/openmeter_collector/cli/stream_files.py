@@ -1,0 +1,144 @@
+"""The files of streams: which stream each defines, and reading them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from openmeter_collector.cli.files import expand
+from openmeter_collector.cli.options import Given
+from openmeter_collector.component.node import Node
+from openmeter_collector.config import (
+    Config,
+    InvalidConfig,
+    Problem,
+    Reading,
+    Resources,
+    Stream,
+    read,
+    resources_of,
+)
+from openmeter_collector.config.emit import to_yaml
+from openmeter_collector.config.load import plain_values
+from openmeter_collector.config.render import render
+from openmeter_collector.config.source_text import read as read_text
+from openmeter_collector.config.unit_tests import SUFFIX
+from openmeter_collector.errors import ConfigError
+from openmeter_collector.server.streams_api import Definitions
+from openmeter_collector.spec.trust import Trust
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """The streams that are to run, the plain values they were read from, and what reading found."""
+
+    streams: Mapping[str, Stream]
+    sources: dict[str, Any]
+    problems: tuple[Problem, ...]
+
+
+class Library:
+    """Reads configs as the command line said, with the resources that there are."""
+
+    def __init__(self, how: Given, shared: Config, trust_in_api: Trust) -> None:
+        """Take what is known.
+
+        Args:
+            shared: what all streams share.
+            trust_in_api: what configs that come over the API may do.
+        """
+        self._how = how
+        self.trust_in_api = trust_in_api
+        self._registry = how.registry()
+        self.known = set(resources_of(shared))
+
+    def reading(
+        self, source: Path | str, trust: Trust, *, chilled: bool = False
+    ) -> Reading[Stream]:
+        """A stream's config, from a file or a text."""
+        return read(
+            source,
+            self._registry,
+            Stream,
+            env=self._how.env,
+            known_resources=self.known,
+            chilled=chilled or self._how.chilled,
+            trust=trust,
+        )
+
+    def values(self, text: str) -> Any:
+        """The plain values of a text, variables filled in."""
+        return plain_values(text, self._how.env)
+
+    def streams(self, files: Mapping[str, Path]) -> Found:
+        """Read all streams.
+
+        Raises:
+            InvalidConfig: with the faults of all of them.
+        """
+        problems: list[Problem] = []
+        made: dict[str, Stream] = {}
+        sources: dict[str, Any] = {}
+        for name, path in files.items():
+            reading = self.reading(path, self._how.trust)
+            problems += reading.problems
+            if reading.config is not None:
+                made[name] = reading.config
+                sources[name] = self._source(path)
+        if len(made) < len(files):
+            raise InvalidConfig(problem for problem in problems if problem.severity == "error")
+        return Found(made, sources, tuple(problems))
+
+    def _source(self, path: Path) -> Any:
+        try:
+            return self.values(read_text(path))
+        except InvalidConfig:  # run in spite of faults: it can be replaced, not patched
+            return None
+
+    def definitions(self) -> Definitions:
+        """What the API reads and shows configs with."""
+        return Definitions(self.values, self._stream, self._resource, _shown)
+
+    def _stream(self, text: str, chilled: bool) -> Stream:
+        return self.reading(text, self.trust_in_api, chilled=chilled).or_raise()
+
+    def _resource(self, kind: str, label: str, text: str, chilled: bool) -> Node:
+        values = self.values(text)
+        if not isinstance(values, dict):
+            raise ConfigError("a resource's config is an object")
+        wrapped = to_yaml({f"{kind}_resources": [{**values, "label": label}]})
+        made = read(
+            wrapped, self._registry, Resources, env={}, known_resources=self.known,
+            chilled=chilled or self._how.chilled, trust=self.trust_in_api,
+        ).or_raise()  # fmt: skip
+        self.known.add((kind, label))
+        found: Node = getattr(made, f"{kind}_resources")[0]
+        return found
+
+
+def _shown(stream: Stream) -> Any:
+    return plain_values(render(stream))
+
+
+def stream_files(paths: Sequence[str]) -> dict[str, Path]:
+    """Names of streams and their files. A stream is called as its file is, without the ending.
+
+    Raises:
+        ConfigError: two streams have the same name.
+    """
+    named: dict[str, Path] = {}
+    for given_path in paths:
+        folder = Path(given_path)
+        for file in expand([given_path]):
+            if file.stem.endswith(SUFFIX):  # unit tests of the stream beside it
+                continue
+            below = file.relative_to(folder) if folder.is_dir() else Path(file.name)
+            name = "_".join(below.with_suffix("").parts)
+            other = named.setdefault(name, file)
+            if other != file:
+                raise ConfigError(
+                    f"{file}: a stream {name!r} is defined in {other} already; rename one file"
+                )
+    return named

@@ -1,0 +1,1 @@
+"""Leader election: who of several replicas fetches, and how the others are kept from writing."""

@@ -1,0 +1,155 @@
+"""Published configs as their users start them: files, the command line, variables, probes."""
+
+import asyncio
+import json
+import os
+import signal
+import sys
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import aiohttp
+
+from openmeter_collector.testing.running import free_port
+from openmeter_collector.testing.sandbox import Sandbox
+
+PUBLISHED = Path(__file__).parents[1] / "published"
+EVENT = {
+    "specversion": "1.0", "id": "1", "source": "my-app", "type": "prompt",
+    "subject": "customer-1", "data": {"tokens": "very-private-12345"},
+}  # fmt: skip
+JSON = {"Content-Type": "application/cloudevents+json", "Authorization": "Bearer sender-secret"}
+
+
+@asynccontextmanager
+async def collector(*arguments, cwd, env):
+    command = [sys.executable, "-m", "openmeter_collector.cli.main", *arguments]
+    with (cwd / "log").open("w") as log:
+        process = await asyncio.create_subprocess_exec(
+            *command, cwd=cwd, stdout=log, stderr=log, env={**os.environ, **env}
+        )
+        try:
+            yield process
+            process.send_signal(signal.SIGTERM)
+            async with asyncio.timeout(30):
+                code = await process.wait()
+            assert code == 0, (cwd / "log").read_text()
+        finally:
+            if process.returncode is None:
+                process.kill()
+                await process.wait()
+
+
+async def until_ready(port):
+    async with asyncio.timeout(30), aiohttp.ClientSession() as client:
+        while True:
+            try:
+                async with client.get(f"http://127.0.0.1:{port}/ready") as answer:
+                    if answer.status == 200:
+                        return await answer.text()
+            except aiohttp.ClientError:
+                pass
+            await asyncio.sleep(0.02)
+
+
+async def test_the_http_server_preset(tmp_path):
+    """Accepts, refuses, delivers, and says nothing of events and tokens at INFO."""
+    ingest, service = free_port(), free_port()
+    async with Sandbox(tokens=["our-secret"]).serve() as sandbox:
+        env = {
+            "OPENMETER_URL": sandbox.url, "OPENMETER_TOKEN": "our-secret", "LOG_LEVEL": "INFO",
+            "BUFFER_PATH": str(tmp_path / "buffer.db"), "K8S_APP_INSTANCE": "pod-1",
+        }  # fmt: skip
+        async with collector(
+            "--config", str(PUBLISHED / "preset-http-server.yaml"),
+            "-s", f"input.http_server.address=127.0.0.1:{ingest}",
+            "-s", f"http.address=127.0.0.1:{service}",
+            cwd=tmp_path, env=env,
+        ):  # fmt: skip
+            assert '"connected":true' in await until_ready(service)
+            url = f"http://127.0.0.1:{ingest}/api/v1/events"
+            async with aiohttp.ClientSession() as client:
+                async with client.post(url, data=json.dumps(EVENT), headers=JSON) as answer:
+                    assert answer.status == 204
+                async with client.post(url, data='{"id": "no"}', headers=JSON) as answer:
+                    assert answer.status == 400
+                    assert answer.headers["Content-Type"] == "application/problem+json"
+                    assert (await answer.json(content_type=None))["detail"].startswith(
+                        "invalid event: "
+                    )
+                async with client.get(url) as answer:
+                    assert answer.status == 405
+                await sandbox.wait_for_events(1)
+                async with client.get(f"http://127.0.0.1:{service}/benthos/metrics") as answer:
+                    metrics = await answer.text()
+    assert json.loads(sandbox.events[0].raw)["data"] == EVENT["data"]
+    assert 'openmeter_event_received{label="",path="root.input.processors.0"} 2' in metrics
+    assert 'label="validation"' in metrics
+    assert "process_cpu_seconds_total" in metrics
+    log = (tmp_path / "log").read_text()
+    lines = [json.loads(line) for line in log.splitlines()]
+    assert {line["service"] for line in lines} == {"openmeter-collector"}
+    assert {line["instance"] for line in lines} == {"pod-1"}
+    for hidden in ("very-private", "our-secret", "sender-secret"):
+        assert hidden not in log
+    assert lines[-1]["msg"] == "stopped, nothing is left to deliver"
+
+
+async def test_the_quickstart_with_its_command_line(tmp_path):
+    """`--config ... --log.level ... --resources GLOB streams --no-api GLOB`, globs unexpanded."""
+    ingest, service = free_port(), free_port()
+    moved = {
+        "0.0.0.0:8889": f"127.0.0.1:{ingest}",
+        "0.0.0.0:4195": f"127.0.0.1:{service}",
+        "/var/lib/collector": str(tmp_path),
+    }
+    for name, place in (("config", "config.yaml"), ("resources", "resources/dedupe-cache.yaml"),
+                        ("input", "streams/input.yaml"), ("output", "streams/output.yaml")):  # fmt: skip
+        text = (PUBLISHED / f"quickstart-{name}.yaml").read_text()
+        for old, new in moved.items():
+            text = text.replace(old, new)
+        (tmp_path / place).parent.mkdir(exist_ok=True)
+        (tmp_path / place).write_text(text)
+    async with Sandbox().serve() as sandbox:
+        async with collector(
+            "--config", "config.yaml", "--log.level", "debug", "--resources", "resources/*.yaml",
+            "streams", "--no-api", "streams/*.yaml",
+            cwd=tmp_path, env={"OPENMETER_URL": sandbox.url},
+        ):  # fmt: skip
+            assert await until_ready(service) == "OK"
+            url = f"http://127.0.0.1:{ingest}/api/v1/events"
+            async with aiohttp.ClientSession() as client:
+                for status in (204, 200):  # a duplicate is dropped, so nobody makes an answer
+                    async with client.post(url, data=json.dumps(EVENT), headers=JSON) as answer:
+                        assert answer.status == status
+                kind = {"Content-Type": "application/cloudevents-batch+json"}
+                batch = json.dumps([EVENT | {"id": "2"}, EVENT | {"id": "3"}])
+                async with client.post(url, data=batch, headers=kind) as answer:
+                    assert answer.status == 204
+                async with client.post(url, data="x", headers={"Content-Type": "a/b"}) as answer:
+                    assert answer.status == 400
+                await sandbox.wait_for_events(3)
+                async with client.get(f"http://127.0.0.1:{service}/streams") as answer:
+                    assert answer.status == 404
+                async with client.get(f"http://127.0.0.1:{service}/metrics") as answer:
+                    metrics = await answer.text()
+        assert len(sandbox.events) == 3
+    for stream in ("input", "output"):
+        assert f'stream="{stream}"' in metrics
+
+
+async def test_the_quickstarts_seeder(tmp_path):
+    async with Sandbox().serve() as sandbox:
+        env = {"OPENMETER_URL": sandbox.url, "SEEDER_COUNT": "10", "SEEDER_INTERVAL": "1ms"}
+        command = [
+            sys.executable, "-m", "openmeter_collector.cli.main",
+            "-c", str(PUBLISHED / "quickstart-seeder.yaml"),
+            "-s", f"http.address=127.0.0.1:{free_port()}",
+        ]  # fmt: skip
+        process = await asyncio.create_subprocess_exec(
+            *command, cwd=tmp_path, env={**os.environ, **env}, stdout=asyncio.subprocess.DEVNULL
+        )
+        async with asyncio.timeout(60):
+            assert await process.wait() == 0
+        assert len(sandbox.events) == 10
+        assert {event.source for event in sandbox.events} == {"api-gateway"}

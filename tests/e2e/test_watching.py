@@ -1,0 +1,140 @@
+"""`-w`, the streams API and `--dry-run`, as an operator meets them: processes, files, a port."""
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+from contextlib import contextmanager
+
+import aiohttp
+
+from openmeter_collector.testing.running import free_port
+
+TICKS = """
+input: {generate: {interval: 20ms, mapping: 'root = "NAME"'}}
+output: {file: {path: NAME.txt}}
+"""
+SHARED = "logger: {format: json}\nhttp: {address: '127.0.0.1:PORT'}\n"
+
+
+@contextmanager
+def collector(*arguments, cwd):
+    command = [sys.executable, "-m", "openmeter_collector.cli.main", *arguments]
+    log = (cwd / "log").open("w")
+    process = subprocess.Popen(command, cwd=cwd, stdout=log, stderr=log)
+    try:
+        yield process
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(30) == 0, (cwd / "log").read_text()
+    finally:
+        process.kill()
+        process.wait()
+        log.close()
+
+
+async def until_written(path, text=""):
+    async with asyncio.timeout(30):
+        while not path.exists() or not path.read_text() or text not in path.read_text():
+            await asyncio.sleep(0.02)
+
+
+async def test_run_takes_up_changes_and_goes_on_with_the_old_when_the_new_is_bad(tmp_path):
+    config = tmp_path / "config.yaml"
+    shared = SHARED.replace("PORT", str(free_port()))
+    (tmp_path / "map.blobl").write_text('root = "first"\n')
+    mapped = "pipeline: {processors: [{mapping: 'file://./map.blobl'}]}\n"
+    config.write_text(shared + TICKS.replace("NAME", "a") + mapped)
+    with collector("run", "-w", "config.yaml", cwd=tmp_path):
+        await until_written(tmp_path / "a.txt", "first")
+        (tmp_path / "map.blobl").write_text('root = "second"\n')
+        await until_written(tmp_path / "a.txt", "second")
+        config.write_text(shared + TICKS.replace("NAME", "b") + "nonsense: 1\n")
+        await until_written(tmp_path / "log", "no field 'nonsense'")
+        assert not (tmp_path / "b.txt").exists()
+        config.write_text(shared + TICKS.replace("NAME", "b"))
+        await until_written(tmp_path / "b.txt")
+    said = [json.loads(line) for line in (tmp_path / "log").read_text().splitlines()]
+    (error,) = [line for line in said if line["level"] == "error"]
+    assert error["msg"] == "the changed config is not valid, the old one goes on"
+    assert error["error"].startswith("config.yaml:")
+
+
+async def test_streams_take_up_new_changed_and_removed_files_and_serve_the_api(tmp_path):
+    port = free_port()
+    (tmp_path / "shared.yaml").write_text(SHARED.replace("PORT", str(port)))
+    folder = tmp_path / "streams"
+    folder.mkdir()
+    (folder / "one.yaml").write_text(TICKS.replace("NAME", "one"))
+    arguments = (
+        "-c",
+        "shared.yaml",
+        "-r",
+        "res*.yaml",
+        "-w",
+        "streams",
+        "--allow-api",
+        "files",
+        "streams",
+    )
+    (tmp_path / "res.yaml").write_text("cache_resources: [{label: c, memory: {}}]\n")
+    url = f"http://127.0.0.1:{port}"
+    with collector(*arguments, cwd=tmp_path):
+        await until_written(tmp_path / "one.txt")
+        (folder / "two.yaml").write_text(TICKS.replace("NAME", "two"))
+        (folder / "one.yaml").unlink()
+        await until_written(tmp_path / "two.txt")
+        async with aiohttp.ClientSession(url) as client:
+            async with client.get("/streams") as answer:
+                assert list(await answer.json()) == ["two"]
+            async with client.post("/streams/three", data=TICKS.replace("NAME", "three")) as answer:
+                assert answer.status == 200
+            await until_written(tmp_path / "three.txt")
+            (folder / "two.yaml").write_text("input: {nothing: {}}\n")
+            await until_written(tmp_path / "log", "the changed stream cannot be started")
+            async with client.get("/streams") as answer:
+                assert sorted(await answer.json()) == ["three", "two"]
+            async with client.get("/ready") as answer:
+                assert (answer.status, await answer.text()) == (200, "OK")
+            async with client.delete("/streams/three") as answer:
+                assert answer.status == 200
+
+
+def test_a_dry_run_prints_what_would_be_sent_and_sends_nothing(tmp_path):
+    (tmp_path / "config.yaml").write_text("""
+input:
+  generate:
+    count: 3
+    interval: ""
+    mapping: |
+      root = {"specversion": "1.0", "id": count("dry").string(), "type": "request", "source": "s",
+              "subject": "customer-1", "data": {"n": 1}}
+buffer: {sqlite: {path: ./buffer.db}}
+output:
+  label: openmeter
+  drop_on:
+    error: false
+    error_patterns: [Bad Request]
+    output:
+      http_client:
+        url: http://127.0.0.1:1/events
+        batching: {count: 100, period: 1h, processors: [{archive: {format: json_array}}]}
+""")
+    command = [sys.executable, "-m", "openmeter_collector.cli.main", "run", "--dry-run"]
+    done = subprocess.run(
+        [*command, "--format", "json", "config.yaml"], cwd=tmp_path, capture_output=True,
+        text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    events = [json.loads(line)["event"] for line in done.stdout.splitlines()]
+    assert [event["id"] for event in events] == ["1", "2", "3"]
+    assert "3 events would be sent; nothing was sent or acknowledged" in done.stderr
+    assert os.listdir(tmp_path) == ["config.yaml"]  # noqa: PTH208 - no buffer was made
+    done = subprocess.run(
+        [*command, "--dry-run-count", "2", "config.yaml"], cwd=tmp_path, capture_output=True,
+        text=True, timeout=60, check=False,
+    )  # fmt: skip
+    head, *rows = done.stdout.splitlines()
+    assert head.split() == ["output", "type", "subject", "time", "id", "data"]
+    assert [row.split()[1:3] for row in rows] == [["request", "customer-1"]] * 2

@@ -1,0 +1,32 @@
+"""A real server of each kind, once for a run of the tests; skipped by name where one is missing."""
+
+import pytest
+
+from kit.databases import SERVERS
+
+
+@pytest.fixture(scope="session", params=SERVERS)
+def server(request):
+    """Each kind of server in turn."""
+    yield from _started(request.param)
+
+
+@pytest.fixture(scope="session")
+def postgres():
+    yield from _started("postgres")
+
+
+def _started(kind):
+    if kind not in _RUNNING:
+        manager = SERVERS[kind]()
+        _RUNNING[kind] = manager, manager.__enter__()
+    yield _RUNNING[kind][1]
+
+
+_RUNNING: dict = {}
+
+
+def pytest_sessionfinish():
+    for manager, _ in _RUNNING.values():
+        manager.__exit__(None, None, None)
+    _RUNNING.clear()
