@@ -132,6 +132,8 @@ INDEX: Final = {
         "none": "openmeter_collector.components.tracers.none:NoTracer",
     },
     "scanner": {
+        "avro": "openmeter_collector.components.scanners.avro:Avro",
+        "parquet": "openmeter_collector.components.scanners.parquet:Parquet",
         "chunker": "openmeter_collector.components.scanners.chunker:Chunker",
         "csv": "openmeter_collector.components.scanners.csv:Csv",
         "decompress": "openmeter_collector.components.scanners.decompress:Decompress",
