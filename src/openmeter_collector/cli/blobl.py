@@ -29,7 +29,7 @@ from openmeter_collector.errors import ConfigError
 from openmeter_collector.values import json as value_json
 from openmeter_collector.values import json_exact
 
-_COMMANDS = ("fmt", "explain")
+_COMMANDS = ("fmt", "explain", "server")
 
 
 class _Blobl(click.Group):
@@ -64,6 +64,7 @@ def blobl() -> None:
     blobl -f mapping.blobl -i events.json --pretty
     blobl fmt mapping.blobl
     blobl explain ts_format
+    blobl server
     """
 
 
@@ -215,3 +216,50 @@ def explain(name: str) -> None:
         hint = f"; did you mean {', '.join(close)}?" if close else ""
         raise ConfigError(f"there is no function or method '{name}'{hint}")
     print("\n".join(entry_page(entry) for entry in found), end="")
+
+
+@blobl.command()
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option("-p", "--port", default=4195, show_default=True, help="Port; 0 takes a free one.")
+@click.option("-n", "--no-open", is_flag=True, help="Do not open a browser.")
+@click.option(
+    "-m", "--mapping-file", type=click.Path(path_type=Path), help="Start with this mapping."
+)
+@click.option(
+    "-i", "--input-file", type=click.Path(path_type=Path), help="Start with this document."
+)
+@click.option("-w", "--write", is_flag=True, help="Write changes back to those files.")
+@click.option(
+    "--plugin", "plugins", multiple=True, type=click.Path(path_type=Path),
+    help="A Python file with functions and methods of your own.",
+)  # fmt: skip
+def server(
+    host: str,
+    port: int,
+    no_open: bool,
+    mapping_file: Path | None,
+    input_file: Path | None,
+    write: bool,
+    plugins: tuple[Path, ...],
+) -> None:
+    r"""Try mappings in a browser: a document, a mapping, and the result as you type.
+
+    One page, served from this machine, that asks no other. Whoever reaches it can run mappings here,
+    which can read files and the environment: keep to the loopback address.
+
+    \b
+    Examples:
+      blobl server
+      blobl server -m mapping.blobl -i event.json --write
+    """
+    from openmeter_collector.cli.blobl_server import serve  # noqa: PLC0415 - needs the HTTP server
+
+    serve(
+        host,
+        port,
+        browser=not no_open,
+        mapping_file=mapping_file,
+        input_file=input_file,
+        write=write,
+        registry=registry_with(plugins),
+    )

@@ -30,6 +30,8 @@ _FORMATS = ("text", "json", "json-full", "json-full-scrubbed", "jsonschema")
 def list_(types: tuple[str, ...], form: str, status: str | None, templates: tuple[str, ...]) -> int:
     r"""Print the names of all components, or of TYPES such as inputs or rate-limits.
 
+    `list presets` prints the configs that come with the collector.
+
     json-full tells all fields of all components, json-full-scrubbed the same without texts;
     jsonschema is what `schema` prints. `list presets` prints the configs that come with the collector.
 

@@ -14,7 +14,7 @@ from openmeter_collector.cli.files import environment, expand
 from openmeter_collector.cli.registry import registry_with
 from openmeter_collector.config import Config, Reading, read
 from openmeter_collector.spec.registry import Registry
-from openmeter_collector.spec.trust import VARIABLE, Trust, of_the_operator, powers_of
+from openmeter_collector.spec.trust import VARIABLE, Trust, of_the_api, of_the_operator, powers_of
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -70,8 +70,11 @@ class Given:
     templates: tuple[str, ...]
     env: Mapping[str, str]
     chilled: bool
-    watch: bool
     trust: Trust
+    """How far files on this machine are trusted."""
+    api_trust: Trust
+    """How far configs that come over the network are."""
+    watch: bool
 
     def registry(self) -> Registry:
         """The components there are, with those of template files as they are now.
@@ -114,8 +117,9 @@ def given(
     env_files: tuple[Path, ...],
     *,
     chilled: bool,
-    allow: tuple[str, ...] = (),
     watch: bool = False,
+    allow: tuple[str, ...] = (),
+    allow_api: tuple[str, ...] = (),
 ) -> Given:
     """Look up what the options name.
 
@@ -126,8 +130,17 @@ def given(
     # Mappings ask the process's own environment; it has to say the same.
     os.environ.update(env)
     allowed = powers_of(allow, "--allow") + powers_of([env.get(VARIABLE, "")], VARIABLE)
-    trust = of_the_operator(*allowed)
-    return Given(log_level, overrides, resources, templates, env, chilled, watch, trust)
+    return Given(
+        log_level=log_level,
+        overrides=overrides,
+        resources=resources,
+        templates=templates,
+        env=env,
+        chilled=chilled,
+        trust=of_the_operator(*allowed),
+        api_trust=of_the_api(*powers_of(allow_api, "--allow-api")),
+        watch=watch,
+    )
 
 
 def moved_behind(

@@ -51,6 +51,17 @@ def log_of(config: Config, level: str | None, *, to_stdout: bool = True) -> Log:
     return Log(options, write_line)
 
 
+def collect_garbage_seldom() -> None:
+    """For a process that moves events, which are freed by counting and make no cycles.
+
+    By default the collector of cycles looks at every seven hundred new objects and finds nothing;
+    that is a fifth of the processor time of batches. What was made up to now stays for good.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 50)
+
+
 def _writer(config: Config, *, to_stdout: bool) -> Callable[[str], object]:
     file = config.logger.file
     if file.path:
@@ -71,17 +82,6 @@ def _writer(config: Config, *, to_stdout: bool) -> Callable[[str], object]:
         stream.flush()
 
     return write
-
-
-def collect_garbage_seldom() -> None:
-    """For a process that moves events, which are freed by counting and make no cycles.
-
-    By default the collector of cycles looks at every seven hundred new objects and finds nothing;
-    that is a fifth of the processor time of batches. What was made up to now stays for good.
-    """
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(20_000, 20, 50)
 
 
 def tell_warnings(log: Log, problems: Iterable[Problem]) -> None:

@@ -111,7 +111,6 @@ def run(
         from openmeter_collector.cli.dry_run import dry_run as run_dry  # noqa: PLC0415 - rarely used
 
         return uvloop.run(run_dry(reading.or_raise(), how, count=dry_run_count, form=form))
-    reading.or_raise()
     collect_garbage_seldom()
     return uvloop.run(_run(reading, source, how, leader.flags(how.env)))
 

@@ -27,7 +27,6 @@ from openmeter_collector.config.source_text import read as read_text
 from openmeter_collector.config.unit_tests import SUFFIX
 from openmeter_collector.errors import ConfigError
 from openmeter_collector.server.streams_api import Definitions
-from openmeter_collector.spec.trust import Trust
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,22 +41,14 @@ class Found:
 class Library:
     """Reads configs as the command line said, with the resources that there are."""
 
-    def __init__(self, how: Given, shared: Config, trust_in_api: Trust) -> None:
-        """Take what is known.
-
-        Args:
-            shared: what all streams share.
-            trust_in_api: what configs that come over the API may do.
-        """
+    def __init__(self, how: Given, shared: Config) -> None:
+        """`shared`: what all streams share."""
         self._how = how
-        self.trust_in_api = trust_in_api
         self._registry = how.registry()
         self.known = set(resources_of(shared))
 
-    def reading(
-        self, source: Path | str, trust: Trust, *, chilled: bool = False
-    ) -> Reading[Stream]:
-        """A stream's config, from a file or a text."""
+    def reading(self, source: Path | str, *, chilled: bool = False) -> Reading[Stream]:
+        """A stream's config: from a file of the operator's, or a text that came over the network."""
         return read(
             source,
             self._registry,
@@ -65,7 +56,7 @@ class Library:
             env=self._how.env,
             known_resources=self.known,
             chilled=chilled or self._how.chilled,
-            trust=trust,
+            trust=self._how.trust if isinstance(source, Path) else self._how.api_trust,
         )
 
     def values(self, text: str) -> Any:
@@ -82,7 +73,7 @@ class Library:
         made: dict[str, Stream] = {}
         sources: dict[str, Any] = {}
         for name, path in files.items():
-            reading = self.reading(path, self._how.trust)
+            reading = self.reading(path)
             problems += reading.problems
             if reading.config is not None:
                 made[name] = reading.config
@@ -102,7 +93,7 @@ class Library:
         return Definitions(self.values, self._stream, self._resource, _shown)
 
     def _stream(self, text: str, chilled: bool) -> Stream:
-        return self.reading(text, self.trust_in_api, chilled=chilled).or_raise()
+        return self.reading(text, chilled=chilled).or_raise()
 
     def _resource(self, kind: str, label: str, text: str, chilled: bool) -> Node:
         values = self.values(text)
@@ -111,7 +102,7 @@ class Library:
         wrapped = to_yaml({f"{kind}_resources": [{**values, "label": label}]})
         made = read(
             wrapped, self._registry, Resources, env={}, known_resources=self.known,
-            chilled=chilled or self._how.chilled, trust=self.trust_in_api,
+            chilled=chilled or self._how.chilled, trust=self._how.api_trust,
         ).or_raise()  # fmt: skip
         self.known.add((kind, label))
         found: Node = getattr(made, f"{kind}_resources")[0]

@@ -35,7 +35,6 @@ from openmeter_collector.errors import ConfigError
 from openmeter_collector.server.listener import listen
 from openmeter_collector.server.service import Service
 from openmeter_collector.server.streams_api import StreamsApi
-from openmeter_collector.spec.trust import of_the_api, powers_of
 from openmeter_collector.telemetry.counters import MetricStore
 from openmeter_collector.telemetry.logs import Log
 
@@ -48,13 +47,11 @@ from openmeter_collector.telemetry.logs import Log
     "-o", "--observability", type=click.Path(path_type=Path),
     help="A config with http, logger, metrics and tracer only.",
 )  # fmt: skip
-@click.option("--no-api", is_flag=True, help="No API for managing streams.")
 @click.option(
-    "--allow-api",
-    multiple=True,
-    metavar="WHAT",
+    "--allow-api", multiple=True, metavar="WHAT",
     help="Let configs that come over the API do more: files, programs, plugins (ours).",
-)
+)  # fmt: skip
+@click.option("--no-api", is_flag=True, help="No API for managing streams.")
 @click.option(
     "--prefix-stream-endpoints/--no-prefix-stream-endpoints",
     default=True,
@@ -105,11 +102,11 @@ def streams(
         chilled=chilled,
         watch=watch,
         allow=allow,
+        allow_api=allow_api,
     )
     source = config_file or observability
     shared = read_shared(how, source)
-    trust = of_the_api(*powers_of(allow_api, "--allow-api"))
-    library = Library(how, shared.or_raise(), trust)
+    library = Library(how, shared.or_raise())
     found = library.streams(stream_files(paths))
     if no_api and not found.streams and not watch:
         raise ConfigError("streams: none was found and none can be added with --no-api; name files")
@@ -204,7 +201,7 @@ class _Run:
     async def _take_up_shared(self, running: Streams, before: Config, log: Log) -> bool:
         try:
             shared = read_shared(self._how, self._source).or_raise()
-            self._library = Library(self._how, shared, self._library.trust_in_api)
+            self._library = Library(self._how, shared)
             for node in resources_of(shared).values():
                 await running.put_resource(node)
         except ConfigError as error:

@@ -17,6 +17,7 @@ from openmeter_collector.cli.registry import registry_with
 from openmeter_collector.config.unit_tests import Definition, definition_of
 from openmeter_collector.errors import ConfigError
 from openmeter_collector.spec.registry import Registry
+from openmeter_collector.spec.trust import VARIABLE, Trust, of_the_operator, powers_of
 from openmeter_collector.telemetry.logs import Log, LogOptions
 from openmeter_collector.testing.unit_tests import Outcome, run_tests
 
@@ -31,6 +32,7 @@ from openmeter_collector.testing.unit_tests import Outcome, run_tests
     "-e", "--env-file", "env_files", multiple=True, type=click.Path(path_type=Path),
     help="A file with environment variables.",
 )  # fmt: skip
+@click.option("--allow", multiple=True, metavar="WHAT", help="As for run: programs.")
 @click.option("-v", "--verbose", is_flag=True, help="Say what passed as well, test by test.")
 @click.option("--json", "as_json", is_flag=True, help="Print the outcome as JSON (ours).")
 def test(
@@ -40,6 +42,7 @@ def test(
     resources: tuple[str, ...],
     templates: tuple[str, ...],
     env_files: tuple[Path, ...],
+    allow: tuple[str, ...],
     verbose: bool,
     as_json: bool,
 ) -> int:
@@ -60,7 +63,9 @@ def test(
     registry, env = registry_with(templates), environment(env_files)
     resource_files = expand(resources)
     definitions = list(dict.fromkeys(definition_of(p) for p in expand([*config_files, *paths])))
-    reports = asyncio.run(_all(definitions, registry, env, resource_files, log))
+    allowed = powers_of(allow, "--allow") + powers_of([env.get(VARIABLE, "")], VARIABLE)
+    trust = of_the_operator(*allowed)
+    reports = asyncio.run(_all(definitions, registry, env, resource_files, log, trust))
     if as_json:
         click.echo(orjson.dumps([report.plain() for report in reports]))
     else:
@@ -102,11 +107,12 @@ async def _all(
     env: Mapping[str, str],
     resource_files: Sequence[Path],
     log: Log,
+    trust: Trust,
 ) -> list[Report]:
     reports = []
     for definition in definitions:
         outcome = await run_tests(
-            definition, registry, env=env, resource_files=resource_files, log=log
+            definition, registry, env=env, resource_files=resource_files, log=log, trust=trust
         )
         if not outcome.cases and not outcome.broken:
             continue

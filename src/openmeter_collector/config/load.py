@@ -16,15 +16,17 @@ from openmeter_collector.config.lint import InvalidConfig, Problem, in_order
 from openmeter_collector.config.model import (
     RESOURCES,
     Config,
+    Logger,
     Resources,
     Stream,
     resources_of,
 )
 from openmeter_collector.config.report import FAULTY, Report
 from openmeter_collector.config.source_text import SourceText
+from openmeter_collector.spec.component import fields_of
 from openmeter_collector.spec.registry import Registry
 from openmeter_collector.spec.trust import EVERYTHING, Trust
-from openmeter_collector.spec.types import Optional, Scalar
+from openmeter_collector.spec.types import Choice, Optional, Scalar
 
 Document = TypeVar("Document", Config, Stream, Resources)
 Source = Path | str
@@ -170,18 +172,42 @@ class _Reader:
             if root is not None:
                 root = set_values.apply(root, overrides, report)
                 made = self.decoder.section(document, root, "root")
-                return self._with_mapping(made, root) if isinstance(made, document) else None
+                return self._completed(made, root) if isinstance(made, document) else None
         finally:
             report.chilled = chilled
         return None
 
-    def _with_mapping(self, made: Document, root: tree.Mapping) -> Document:
+    def _logger(self, logger: Logger, root: tree.Mapping) -> Logger:
+        """What the config leaves open about logs may be said by the environment."""
+        written = root.get("logger")
+        fields: dict[str, Any] = {}
+        for name, variable in (("level", "LOG_LEVEL"), ("format", "LOG_FORMAT")):
+            value = self._env.get(variable)
+            if not value or (isinstance(written, tree.Mapping) and written.get(name) is not None):
+                continue
+            kind = fields_of(Logger)[name].type
+            options = kind.options if isinstance(kind, Choice) else ()
+            meant = next((one for one in options if one.lower() == value.lower()), None)
+            if meant is None:
+                self._warn(variable, f"is none of {', '.join(options)}; it is ignored")
+            else:
+                fields[name] = meant
+        return replace(logger, **fields)
+
+    def _warn(self, variable: str, text: str) -> None:
+        place = tree.Place(f"variable {variable}", 1, 1)
+        self.decoder.report(place, "bad_env", f"{variable} {text}", "", severity="warning")
+
+    def _completed(self, made: Document, root: tree.Mapping) -> Document:
+        """With what no field says by itself."""
+        if not isinstance(made, Config):
+            return made
+        changed: dict[str, Any] = {"logger": self._logger(made.logger, root)}
         metrics = root.get("metrics")
         written = metrics.get("mapping") if isinstance(metrics, tree.Mapping) else None
-        if not isinstance(made, Config) or written is None:
-            return made
-        mapping = self.decoder.value(_MAPPING, written, "root.metrics.mapping")
-        changed: dict[str, Any] = {"metrics_mapping": None if mapping is FAULTY else mapping}
+        if written is not None:
+            mapping = self.decoder.value(_MAPPING, written, "root.metrics.mapping")
+            changed["metrics_mapping"] = None if mapping is FAULTY else mapping
         return replace(made, **changed)
 
 

@@ -163,6 +163,23 @@ def has_variables(text: str) -> bool:
     return next(_variables(text), None) is not None
 
 
+def names_in(text: str) -> dict[str, str | None]:
+    """Variables that a text asks for, each with its default; None for one that has to be set."""
+    found: dict[str, str | None] = {}
+    for one in _variables(text):
+        if one.escaped:
+            continue
+        known = found.setdefault(one.name, one.default)
+        if one.default is None or known is None:
+            found[one.name] = None
+    return found
+
+
+def sounds_secret(name: str) -> bool:
+    """Whether a variable's name says that its value must not be shown."""
+    return _SECRET_NAME.search(name) is not None
+
+
 def interpolate(text: str, env: Mapping[str, str], file: str = "") -> SourceText:
     r"""Fill in `${NAME}`, `${NAME:default}` and `${NAME|base64decode}`; `${{NAME}}` stays `${NAME}`.
 

@@ -19,6 +19,7 @@ from openmeter_collector.config.tree import Mapping as TreeMapping
 from openmeter_collector.errors import ConfigError
 from openmeter_collector.spec import types as t
 from openmeter_collector.spec.registry import Registry
+from openmeter_collector.spec.trust import Trust
 
 SUFFIX: Final = "_benthos_test"
 _PROCESSORS: Final = t.ListOf(t.Child("processor"))
@@ -90,11 +91,13 @@ def subject_of(
     registry: Registry,
     env: Mapping[str, str],
     resource_files: Iterable[Path] = (),
+    trust: Trust | None = None,
 ) -> Subject:
     """What a test is about, with what it mocks in place.
 
     Args:
         env: the environment, that of the test included.
+        trust: what its components may do; that of a file of the operator's when it is left out.
 
     Raises:
         BadTarget: it cannot be found, or cannot be made.
@@ -109,7 +112,7 @@ def subject_of(
         place = _place_of(root, pointer or ("" if file else named))
     except pointers.NoSuchPlace as error:
         raise BadTarget(f"failed to initialise processors '{named}': {error}") from None
-    decoder = Decoder(registry, report)
+    decoder = Decoder(registry, report, trust)
     resources = _resources(decoder, root)
     for other in resource_files:
         resources += _resources(decoder, _document(other, env, report))

@@ -73,11 +73,8 @@ def _field(one: FieldSpec, *, texts: bool) -> dict[str, Any]:
         made["options"] = options
     if not one.required and not one.secret:
         default = one.default_factory() if one.default_factory is list else one.default
-        if isinstance(default, str | bool | int | float):
-            made["default"] = default
-        elif hasattr(default, "text"):
-            made["default"] = default.text
-        elif isinstance(default, list):
+        default = getattr(default, "text", default)
+        if isinstance(default, str | bool | int | float | list):
             made["default"] = default
     if children is not None:
         made["children"] = [_field(inner, texts=texts) for inner in children]

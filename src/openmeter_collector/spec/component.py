@@ -104,9 +104,9 @@ class ComponentSpec:
         cls: the config class.
         ours: only this collector knows the component.
         value: the field whose value stands for the whole config (`mapping: root = this`), or "".
+        dangerous: what it can do that not every config may (see `spec.trust`), or "".
         expand: of a template: makes the component that stands for it, as plain values, of a config
             and a label. Raises `ConfigError`.
-        dangerous: what it can do that not every config may (see `spec.trust`), or "".
     """
 
     kind: str
@@ -119,8 +119,8 @@ class ComponentSpec:
     categories: tuple[str, ...] = ()
     examples: tuple[Example, ...] = ()
     value: str = ""
-    expand: Callable[[Any, str], Any] | None = None
     dangerous: Literal["", "programs", "files"] = ""
+    expand: Callable[[Any, str], Any] | None = None
 
     @property
     def fields(self) -> Mapping[str, FieldSpec]:

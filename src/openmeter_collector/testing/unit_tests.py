@@ -27,6 +27,7 @@ from openmeter_collector.engine.environment import ComponentEnv, Surroundings, o
 from openmeter_collector.errors import ConfigError
 from openmeter_collector.message import Batch, Message
 from openmeter_collector.spec.registry import Registry
+from openmeter_collector.spec.trust import Trust
 from openmeter_collector.telemetry.counters import MetricStore
 from openmeter_collector.telemetry.logs import Log
 from openmeter_collector.testing.conditions import Unreadable, failures
@@ -67,10 +68,11 @@ async def run_tests(
     env: Mapping[str, str] = os.environ,
     resource_files: Iterable[Path] = (),
     log: Log | None = None,
+    trust: Trust | None = None,
 ) -> Outcome:
     """Run all tests of a config. Never raises for what is wrong with it: that is in the outcome."""
     outcome = Outcome()
-    bench = _Bench(definition, registry, tuple(resource_files), log)
+    bench = _Bench(definition, registry, tuple(resource_files), log, trust)
     async with AsyncExitStack() as stack:
         try:
             cases = read_cases(definition, registry, env)
@@ -114,11 +116,13 @@ class _Bench:
         registry: Registry,
         resource_files: Sequence[Path],
         log: Log | None,
+        trust: Trust | None,
     ) -> None:
         self._definition = definition
         self._registry = registry
         self._resource_files = resource_files
         self._log = log
+        self._trust = trust
         self._opened: dict[str, Chain] = {}
 
     async def run(self, case: Case, env: Mapping[str, str], stack: AsyncExitStack) -> list[str]:
@@ -140,7 +144,12 @@ class _Bench:
                 subject = self._mapping(test)
             else:
                 subject = subject_of(
-                    self._definition, case, self._registry, env, self._resource_files
+                    self._definition,
+                    case,
+                    self._registry,
+                    env,
+                    self._resource_files,
+                    self._trust,
                 )
             self._opened[key] = await self._open(subject, stack)
         return self._opened[key]

@@ -12,7 +12,7 @@ from openmeter_collector.cli.echo import echo
 from openmeter_collector.cli.lint import lint
 from openmeter_collector.cli.list import list_
 from openmeter_collector.cli.registry import standard_registry
-from openmeter_collector.components.index import INDEX
+from openmeter_collector.cli.schema import schema
 from openmeter_collector.config import Config, load
 from openmeter_collector.config.lint import SCRUBBED
 from openmeter_collector.errors import ConfigError
@@ -114,7 +114,7 @@ def test_list_knows_every_component(run):
     _, out, _ = run(list_, "outputs", "rate-limits", "--format", "json")
     found = json.loads(out)
     assert set(found) == {"outputs", "rate-limits"}
-    assert found["rate-limits"] == sorted(INDEX["rate_limit"])
+    assert "local" in found["rate-limits"]
     _, out, _ = run(list_, "metrics", "--status", "deprecated")
     assert out == "\n"
     _, out, _ = run(list_, "--format", "jsonschema")
@@ -156,3 +156,42 @@ def test_docs_are_written_and_checked(run, tmp_path):
     ]
     run(docs, "pages")
     assert run(docs, "--check", "pages") == (0, "", "")
+
+
+def test_lint_reads_blocks_of_yaml_in_markdown(run):
+    page = "# Page\n\n```yaml\noutput:\n  stdout: {codecs: lines}\n```\n\n```sh\nls\n```\n\n```yaml\noutput: {drop: {}}\n```\n"
+    code, _, err = run(lint, "page.md", **{"page.md": page})
+    assert (code, err) == (1, "page.md(5,1) field codecs not recognised\n")
+    assert run(lint, "good.md", **{"good.md": page.replace("codecs", "codec")}) == (0, "", "")
+
+
+def test_lint_can_be_read_by_machines(run):
+    code, out, _ = run(lint, "--json", "bad.yaml", bad_yaml=BAD)
+    (fault,) = json.loads(out)
+    assert code == 1
+    assert (fault["line"], fault["code"], fault["todo"]) == (
+        2, "unknown_field", "did you mean 'codec'?",
+    )  # fmt: skip
+
+
+def test_list_tells_all_fields_of_all_components(run):
+    _, out, _ = run(list_, "--format", "json-full")
+    found = json.loads(out)
+    (openmeter,) = [one for one in found["outputs"] if one["name"] == "openmeter"]
+    fields = {one["name"]: one for one in openmeter["config"]["children"]}
+    assert fields["token"]["is_secret"]
+    assert fields["timeout"]["ours"]
+    assert fields["url"]["description"]
+    assert {one["name"] for one in found["config"]} >= {"input", "logger", "error_handling"}
+    _, out, _ = run(list_, "--format", "json-full-scrubbed")
+    assert "description" not in out
+
+
+def test_schemas_are_of_configs_streams_and_resources(run):
+    for document, there, absent in (
+        ("config", "http", "xyz"), ("stream", "buffer", "http"), ("resources", "cache_resources", "input"),
+    ):  # fmt: skip
+        _, out, _ = run(schema, "--of", document)
+        properties = json.loads(out)["properties"]
+        assert there in properties
+        assert absent not in properties

@@ -14,6 +14,7 @@ from openmeter_collector.testing.env import FakeEnv
 from openmeter_collector.testing.running import free_port
 
 QUICK = "retries: {initial_interval: 1ms, max_interval: 2ms, max_elapsed_time: 20ms}"
+PATIENT = "retries: {initial_interval: 1ms, max_interval: 2ms, max_elapsed_time: 30s}"
 
 
 @pytest.fixture(scope="module")
@@ -98,7 +99,7 @@ async def test_an_addition_whose_answer_was_lost_counts_when_the_same_value_is_t
         def __getattr__(self, name):
             return getattr(self.commands, name)
 
-    async with opened("cache", f"url: {server.url}\nprefix: 'l:'\n{QUICK}") as cache:
+    async with opened("cache", f"url: {server.url}\nprefix: 'l:'\n{PATIENT}") as cache:
         commands = cache._redis
         cache._redis = LosesAnswers(commands)
         assert await cache.add("k", b"mine")

@@ -302,3 +302,21 @@ def test_a_fault_in_a_mapping_has_its_place_in_the_file(monkeypatch, written, pl
     (fault,) = [p for p in problems(text) if p.severity == "error"]
     assert fault.friendly() == f"c.yaml:{place} root.pipeline.processors.0.mapping: a fault; a hint"
     assert (fault.message, fault.lint_at) == ("lint's words", lint)
+
+
+@pytest.mark.parametrize(
+    ("text", "env", "wanted"),
+    [
+        ("{}", {"LOG_LEVEL": "debug", "LOG_FORMAT": "json"}, ("DEBUG", "json")),
+        ("logger: {level: WARN}", {"LOG_LEVEL": "debug", "LOG_FORMAT": "json"}, ("WARN", "json")),
+        ("logger: {level: WARN, format: logfmt}", {"LOG_LEVEL": "x", "LOG_FORMAT": "x"}, ("WARN", "logfmt")),
+        ("{}", {"LOG_LEVEL": "chatty"}, ("INFO", "logfmt")),
+        ("{}", {"LOG_LEVEL": ""}, ("INFO", "logfmt")),
+    ],
+)  # fmt: skip
+def test_what_a_config_leaves_open_about_logs_is_said_by_the_environment(text, env, wanted):
+    reading = read(text, REGISTRY, Config, env=env)
+    logger = reading.or_raise().logger
+    assert (logger.level, logger.format) == wanted
+    ignored = [one for one in reading.problems if one.severity == "warning"]
+    assert bool(ignored) is (env.get("LOG_LEVEL") == "chatty")

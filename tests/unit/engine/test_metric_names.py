@@ -52,15 +52,16 @@ pipeline:
     - label: once
       dedupe: {cache: seen, key: '${! this.id }'}
     - rate_limit: {resource: enough}
-output: {label: away, drop: {}}
+output: {label: away, file: {path: out.txt}}
 cache_resources: [{label: seen, memory: {}}]
 rate_limit_resources: [{label: enough, local: {count: 1000}}]
 """
 
 
-async def test_every_name_is_there_with_label_and_path():
+async def test_every_name_is_there_with_label_and_path(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     async with running(CONFIG, standard_registry()) as collector:
-        while collector.status.delivery.delivered < 5:
+        while collector.metrics.total("output_sent") < 5:
             await asyncio.sleep(0.01)
     found = {}
     for family, _, labels, _ in collector.metrics.samples():

@@ -33,10 +33,20 @@ async def api(tmp_path, monkeypatch):
 
 @asynccontextmanager
 async def serving(texts, shared="http: {enabled: false}", allowed=("files",)):
-    how = Given(None, (), (), (), {"FROM_ENV": "env"}, chilled=False, watch=False, trust=EVERYTHING)
+    how = Given(
+        log_level=None,
+        overrides=(),
+        resources=(),
+        templates=(),
+        env={"FROM_ENV": "env"},
+        chilled=False,
+        trust=EVERYTHING,
+        api_trust=of_the_api(*allowed),
+        watch=False,
+    )
     config = load(shared, how.registry(), env={})
     assert isinstance(config, Config)
-    library = Library(how, config, of_the_api(*allowed))
+    library = Library(how, config)
     metrics = MetricStore()
     service = Service(metrics, streams=True)
     lines = []
@@ -45,7 +55,7 @@ async def serving(texts, shared="http: {enabled: false}", allowed=("files",)):
     )
     running = Streams(config, around, stay=True)
     service.pipelines = running.status
-    streams = {name: library.reading(text, EVERYTHING).or_raise() for name, text in texts.items()}
+    streams = {name: library.reading(text).or_raise() for name, text in texts.items()}
     sources = {name: library.values(text) for name, text in texts.items()}
     service.api = StreamsApi(running, library.definitions(), sources, metrics, around.monotonic)
     stop = asyncio.Event()
@@ -204,11 +214,26 @@ def test_patches_merge():
     }  # fmt: skip
 
 
-async def test_what_comes_over_the_network_may_not_touch_files_unless_that_is_allowed(
+async def test_what_comes_over_the_network_may_not_write_files_unless_that_is_allowed(
     tmp_path, monkeypatch
 ):
     monkeypatch.chdir(tmp_path)
-    async with serving({"one": TICKS.replace("NAME", "one")}, allowed=()) as call:
+    mine = {"one": "input: {generate: {mapping: root = 1}}\noutput: {drop: {}}\n"}
+    text = TICKS.replace("NAME", "two")
+    async with serving(mine, allowed=()) as call:
+        status, said = await call("POST", "/streams/two", text)
+        assert status == 400
+        assert "file is not allowed here: it reads or writes files" in str(said)
+    assert not (tmp_path / "two.txt").exists()
+    async with serving(mine) as call:
+        status, _ = await call("POST", "/streams/two", text)
+        assert status == 200
+
+
+async def test_no_call_of_the_api_gets_around_that(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    mine = {"one": "input: {generate: {mapping: root = 1}}\noutput: {drop: {}}\n"}
+    async with serving(mine, allowed=()) as call:
         for method, path in (("POST", "/streams/two"), ("PUT", "/streams/one"),
                              ("PATCH", "/streams/one"), ("POST", "/streams")):  # fmt: skip
             body = (

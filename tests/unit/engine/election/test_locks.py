@@ -5,9 +5,11 @@ import contextlib
 
 import pytest
 
+from kit.databases import postgres
 from kit.waiting import eventually
+from openmeter_collector.engine.election import locks
 from openmeter_collector.engine.election.leading import Leading
-from openmeter_collector.engine.election.locks import FileElector
+from openmeter_collector.engine.election.locks import FileElector, PostgresElector
 from openmeter_collector.telemetry.logs import Log, LogOptions
 
 LOG = Log(LogOptions(level="off"), lambda line: None)
@@ -32,9 +34,24 @@ async def taking_part(elector):
         await elector.release()
 
 
-@pytest.fixture
-def elector(tmp_path):
-    return lambda who: FileElector(tmp_path / "lock", who, quickly)
+@pytest.fixture(scope="module")
+def database():
+    with postgres() as server:
+        yield server
+
+
+@pytest.fixture(params=["file", "postgres"])
+def elector(request, tmp_path):
+    if request.param == "file":
+        return lambda who: FileElector(tmp_path / "lock", who, quickly)
+    server = request.getfixturevalue("database")
+    name = f"election-{tmp_path}"
+
+    def make(who):
+        clock = asyncio.get_running_loop().time
+        return PostgresElector(server.dsn, name, who, clock, quickly)
+
+    return make
 
 
 async def test_one_leads_and_the_next_one_when_it_stops(elector):
@@ -74,3 +91,20 @@ async def test_a_lock_file_that_was_replaced_locks_nothing(tmp_path):
         async with taking_part(FileElector(path, b, quickly)):
             await asyncio.sleep(0.3)
             assert not (a.leading and b.leading)
+
+
+async def test_a_session_that_is_ended_ends_leadership(database, tmp_path):
+    psycopg = locks.psycopg_library("test")
+    a = leading("a")
+    clock = asyncio.get_running_loop().time
+    async with taking_part(PostgresElector(database.dsn, f"e-{tmp_path}", a, clock, quickly)):
+        await eventually(lambda: a.leading)
+        term = a.term
+        lost = asyncio.ensure_future(a.lost(term))
+        async with await psycopg.AsyncConnection.connect(database.dsn, autocommit=True) as other:
+            await other.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory'"
+            )
+        await lost
+        await eventually(lambda: a.leading)
+        assert a.term > term

@@ -5,6 +5,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 
 import pytest
 
+from kit.databases import postgres
 from kit.redis_servers import redis_server
 from openmeter_collector.engine.election.leading import Leading
 from openmeter_collector.engine.http_client import open_http_client
@@ -25,8 +26,8 @@ KEY = "/my stream/label/query/name with ümlaut"
 
 @pytest.fixture(scope="module")
 def servers():
-    with redis_server() as redis:
-        yield {"redis": redis.url}
+    with redis_server() as redis, postgres() as database:
+        yield {"redis": redis.url, "postgres": database.dsn}
 
 
 @asynccontextmanager
@@ -44,13 +45,16 @@ async def opened(kind, servers, folder):
             return
         made = []
         for _ in range(2):
-            one = RedisBackend(servers["redis"], f"{folder}/")
+            if kind == "redis":
+                one = RedisBackend(servers["redis"], f"{folder}/")
+            else:
+                one = PostgresBackend(servers["postgres"], f"state_{abs(hash(str(folder)))}")
             stack.push_async_callback(one.close)
             made.append(one)
         yield made
 
 
-KINDS = pytest.mark.parametrize("kind", ["file", "lease", "config_map", "redis"])
+KINDS = pytest.mark.parametrize("kind", ["file", "lease", "config_map", "redis", "postgres"])
 
 
 @KINDS
