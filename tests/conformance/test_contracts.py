@@ -115,6 +115,8 @@ CAN = {
     ("output", "reject"): Capabilities(drops=True),
 }
 NOT_OPENED = {
+    ("scanner", "avro"): "it reads its own format; tests/unit/components/scanners/test_rows.py",
+    ("scanner", "parquet"): "it reads its own format; tests/unit/components/scanners/test_rows.py",
     ("buffer", "system_window"): "it gives out by the clock, and acknowledges what was delivered",
     ("processor", "cache"): "it needs a cache resource",
     ("processor", "cached"): "it needs a cache resource",
