@@ -14,6 +14,7 @@ from openmeter_collector.errors import CollectorError, ConfigError
 
 COMMANDS: Final = {
     "blobl": "openmeter_collector.cli.blobl:blobl",
+    "buffer": "openmeter_collector.cli.buffer:buffer",
     "compare-upstream": "openmeter_collector.cli.compare_upstream:compare_upstream",
     "create": "openmeter_collector.cli.create:create",
     "demo": "openmeter_collector.cli.demo:demo",
@@ -26,6 +27,7 @@ COMMANDS: Final = {
     "ledger": "openmeter_collector.cli.ledger:ledger",
     "lint": "openmeter_collector.cli.lint:lint",
     "list": "openmeter_collector.cli.list:list_",
+    "reconcile": "openmeter_collector.cli.reconcile:reconcile",
     "run": "openmeter_collector.cli.run:run",
     "sandbox": "openmeter_collector.cli.sandbox:sandbox",
     "schema": "openmeter_collector.cli.schema:schema",
@@ -35,6 +37,7 @@ COMMANDS: Final = {
     "test": "openmeter_collector.cli.test:test",
     "streams": "openmeter_collector.cli.streams:streams",
     "top": "openmeter_collector.cli.top:top",
+    "trace": "openmeter_collector.cli.trace:trace",
 }
 
 

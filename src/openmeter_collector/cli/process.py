@@ -154,7 +154,7 @@ async def serve(
     )
     await stack.enter_async_context(page.running())
     await stack.enter_async_context(service.mount(["/ui", "/ui/"], page))
-    options = ListenOptions(http.address, tls=tls_of(http), websocket=True)
+    options = ListenOptions(http.address, tls=tls_of(http))
     bound = await stack.enter_async_context(listen(guarded(service, http), options))
     log.info("serving probes and metrics", address=bound.address)
 

@@ -81,6 +81,15 @@ class Decoder:
             return FAULTY
         name, body = placed
         self.report.components.append((kind, name))
+        if label and name == "resource":
+            self.report(
+                tree.entries["label"].place,
+                "resource_label",
+                "label field should be omitted when pointing to a resource",
+                f"{path}.label",
+                hint="remove the label; the resource has its own",
+                severity="lint",
+            )
         spec = self.registry.get(kind, name)
         assert spec is not None
         where = tree.entries["type" if "type" in tree.entries else name].place
