@@ -32,6 +32,7 @@ COMMANDS: Final = {
     "sandbox": "openmeter_collector.cli.sandbox:sandbox",
     "schema": "openmeter_collector.cli.schema:schema",
     "seed": "openmeter_collector.cli.seed:seed",
+    "selftest": "openmeter_collector.cli.selftest:selftest",
     "template": "openmeter_collector.cli.template:template",
     "test": "openmeter_collector.cli.test:test",
     "streams": "openmeter_collector.cli.streams:streams",
