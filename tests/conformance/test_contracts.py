@@ -51,6 +51,7 @@ CONFIGS = {
     ("output", "reject_errored"): "{drop: {}}",
     ("output", "sync_response"): "{}",
     ("input", "generate"): "{mapping: 'root = \"x\"', interval: 1s}",
+    ("input", "run_ai"): "{url: 'http://x.test', app_id: a, app_secret: b}",
     ("input", "prometheus"): "{url: 'http://x.test', queries: [{query: {name: a, promql: b}}]}",
     ("input", "inproc"): "somewhere",
     ("input", "csv"): "{paths: [FOLDER/config.yaml]}",
@@ -115,6 +116,7 @@ CAN = {
     ("output", "reject"): Capabilities(drops=True),
 }
 NOT_OPENED = {
+    ("input", "postgres_cdc"): "it needs a server; see tests/integration/sql",
     ("scanner", "avro"): "it reads its own format; tests/unit/components/scanners/test_rows.py",
     ("scanner", "parquet"): "it reads its own format; tests/unit/components/scanners/test_rows.py",
     ("buffer", "system_window"): "it gives out by the clock, and acknowledges what was delivered",
@@ -123,6 +125,7 @@ NOT_OPENED = {
     ("processor", "rate_limit"): "it needs a rate limit resource",
     ("processor", "resource"): "it needs a resource in the config",
     ("input", "kubernetes_resources"): "it needs a cluster",
+    ("input", "kubernetes_usage"): "it needs a cluster",
     ("input", "schedule"): "a child input says what it does",
     ("input", "batched"): "a child input says what it does",
     ("input", "broker"): "a child input says what it does",
