@@ -17,12 +17,14 @@ INDEX: Final = {
         "http_server": "openmeter_collector.components.inputs.http_server:HttpServer",
         "inproc": "openmeter_collector.components.inputs.inproc:InprocInput",
         "kubernetes_resources": "openmeter_collector.components.inputs.kubernetes_resources:KubernetesResources",
+        "kubernetes_usage": "openmeter_collector.components.inputs.kubernetes_usage:KubernetesUsage",
         "otel_log": "openmeter_collector.components.inputs.otel_log:OtelLog",
         "otlp": "openmeter_collector.components.inputs.otlp:OtlpInput",
         "postgres_cdc": "openmeter_collector.components.inputs.postgres_cdc:PostgresCdc",
         "prometheus": "openmeter_collector.components.inputs.prometheus:PrometheusInput",
         "read_until": "openmeter_collector.components.inputs.read_until:ReadUntil",
         "resource": "openmeter_collector.components.inputs.resource:ResourceInput",
+        "run_ai": "openmeter_collector.components.inputs.run_ai:RunAiInput",
         "schedule": "openmeter_collector.components.inputs.schedule:Schedule",
         "sequence": "openmeter_collector.components.inputs.sequence:Sequence",
         "sql_raw": "openmeter_collector.components.inputs.sql_raw:SqlRaw",
@@ -127,6 +129,9 @@ INDEX: Final = {
     },
     "tracer": {
         "none": "openmeter_collector.components.tracers.none:NoTracer",
+        "open_telemetry_collector": (
+            "openmeter_collector.components.tracers.open_telemetry_collector:OpenTelemetryCollector"
+        ),
     },
     "scanner": {
         "chunker": "openmeter_collector.components.scanners.chunker:Chunker",
