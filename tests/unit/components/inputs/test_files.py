@@ -183,3 +183,15 @@ async def test_what_cannot_be_read_from_stdin_ends_the_pipeline(monkeypatch):
     with pytest.raises(BaseExceptionGroup) as caught:
         await run("input: {stdin: {scanner: {lines: {max_buffer_size: 4}}}}")
     assert caught.group_contains(Unreadable, match="standard input: record 2 at byte 4")
+
+
+async def test_read_until_ends_behind_the_line_that_says_so_and_the_file_stays(tmp_path):
+    (tmp_path / "1.txt").write_bytes(b"1\n2\n3\n4\n")
+    text = f"""
+input:
+  read_until:
+    check: this == 2
+    input: {{file: {{paths: ['{tmp_path}/1.txt'], delete_on_finish: true}}}}
+"""
+    assert (await run(text)).contents == ["1", "2"]
+    assert (tmp_path / "1.txt").exists()
