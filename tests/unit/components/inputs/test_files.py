@@ -4,6 +4,8 @@ import asyncio
 import gzip
 import io
 import os
+import subprocess
+import sys
 from types import SimpleNamespace
 
 import pytest
@@ -195,3 +197,18 @@ input:
 """
     assert (await run(text)).contents == ["1", "2"]
     assert (tmp_path / "1.txt").exists()
+
+
+def test_a_stop_does_not_wait_for_a_pipe_that_says_nothing(tmp_path):
+    config = tmp_path / "config.yaml"
+    config.write_text("http: {enabled: false}\ninput: {stdin: {}}\noutput: {stdout: {}}\n")
+    command = [sys.executable, "-m", "openmeter_collector.cli.main", "run", str(config)]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        process.stdin.write(b"a\n")
+        process.stdin.flush()
+        assert process.stdout.readline() == b"a\n"
+        process.terminate()
+        assert process.stdout.read() == b""  # its end, while the pipe into it is open
+        assert process.wait() == 0
