@@ -84,6 +84,12 @@ def _install_from(requirements: Path, part: Path) -> str | None:
     )  # fmt: skip
 
 
+def axe() -> Path | None:
+    """The accessibility checker that is run inside pages."""
+    found = _npm_folder() / "node_modules" / "axe-core" / "axe.min.js"
+    return found if found.exists() else None
+
+
 def _get_node() -> str | None:
     return _fill(_node_folder(), lambda part: _install_from(_JS / "requirements.txt", part))
 
@@ -187,6 +193,13 @@ NEEDS = (
         "tests/e2e/test_sdk_javascript.py",
         javascript_sdk,
         _get_javascript_sdk,
+    ),
+    Need("axe-core from npm", "tests/e2e/test_live_page.py", axe, _get_javascript_sdk),
+    Need(
+        "Chromium",
+        "tests/e2e/test_live_page.py",
+        on_path("chromium", "chromium-browser", "google-chrome"),
+        debian=("chromium",),
     ),
     Need(
         "OpenTelemetry collector",

@@ -48,7 +48,10 @@ Write = Callable[[str, str], None]
 
 
 def attempt(
-    document: str, mapping: str, registry: bloblang.Registry = bloblang.STANDARD
+    document: str,
+    mapping: str,
+    registry: bloblang.Registry = bloblang.STANDARD,
+    services: bloblang.Services | None = None,
 ) -> dict[str, Any]:
     """Run a mapping on a document.
 
@@ -57,7 +60,7 @@ def attempt(
         mapping, `shown` (the line with a caret below the place) and `stage`: `parse` or `run`.
     """
     try:
-        program = bloblang.compile(mapping, registry=registry)
+        program = bloblang.compile(mapping, registry=registry, services=services)
     except bloblang.MappingError as error:
         first = error.diagnostics[0]
         excerpt = error.rendered().partition("\n")[2]
@@ -106,6 +109,7 @@ class Playground:
         mapping: str = "",
         registry: bloblang.Registry = bloblang.STANDARD,
         write: Write | None = None,
+        services: bloblang.Services | None = None,
     ) -> None:
         """Take what the page starts with.
 
@@ -113,11 +117,13 @@ class Playground:
             hosts: the names that a request may use for this server. Any other is refused: a page from
                 elsewhere must not reach this one under a name of its own.
             write: told every change.
+            services: what mappings may reach outside the document; by default what this process may.
         """
         self._hosts = hosts
         self._start = {"document": document, "mapping": mapping}
         self._registry = registry
         self._write = write
+        self._services = services
 
     async def __call__(self, scope: Scope, receive: AsgiReceive, send: AsgiSend) -> None:
         """Answer one request."""
@@ -170,7 +176,7 @@ class Playground:
 
     async def _made(self, document: str, mapping: str) -> dict[str, Any]:
         # In a thread: a mapping that takes long must not hold up the page.
-        working = asyncio.to_thread(attempt, document, mapping, self._registry)
+        working = asyncio.to_thread(attempt, document, mapping, self._registry, self._services)
         try:
             made = await asyncio.wait_for(working, _PATIENCE)
         except TimeoutError:

@@ -77,6 +77,7 @@ def entry_page(entry: Entry) -> str:
         "",
         f"`{signature(entry)}`",
         "",
+        *(["Only this collector has it.", ""] if entry.ours else []),
         entry.doc,
         "",
     ]

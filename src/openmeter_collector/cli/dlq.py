@@ -20,6 +20,7 @@ import click
 import msgspec
 
 from openmeter_collector.bloblang import DELETED, NOTHING, MappingError, MappingFailed, compile  # noqa: A004
+from openmeter_collector.cli.files import private_file
 from openmeter_collector.cli.journal import (
     journal_of,
     journal_options,
@@ -153,7 +154,7 @@ def show(asked: Asked) -> int:
 )
 def export(asked: Asked, output: Path | None) -> int:
     """Write letters as JSON, one a line, with the exact bytes of their events."""
-    stream = sys.stdout.buffer if output is None else _private(output)
+    stream = sys.stdout.buffer if output is None else private_file(output)
     count = 0
     with reading(asked.path) as connection:
         for letter in find_letters(connection, asked.wanted):
@@ -297,11 +298,6 @@ def _short(text: str | None, most: int = 36) -> str:
     return clean if len(clean) <= most else clean[: most - 3] + "..."
 
 
-def _private(path: Path) -> Any:
-    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    return os.fdopen(handle, "wb")
-
-
 def _duration(text: str) -> Duration:
     try:
         return Duration(text)
@@ -350,7 +346,7 @@ def _edited(letter: Letter) -> bytes | None:
         raise ConfigError("no editor is known; set EDITOR, or give a mapping with -m")
     with tempfile.TemporaryDirectory(prefix="letter-") as folder:
         path = Path(folder) / f"letter-{letter.id}.json"
-        with _private(path) as stream:
+        with private_file(path) as stream:
             stream.write(letter.event.content)
         done = subprocess.run([*editor.split(), str(path)], check=False)
         if done.returncode:

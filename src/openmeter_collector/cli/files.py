@@ -6,6 +6,7 @@ import glob
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import IO
 
 from openmeter_collector.config.dotenv import parse_dotenv
 from openmeter_collector.errors import ConfigError
@@ -58,3 +59,11 @@ def environment(files: Iterable[Path]) -> Mapping[str, str]:
             raise ConfigError(f"{file}: cannot be read: {error}") from None
         added |= parse_dotenv(text, str(file))
     return {**added, **os.environ}
+
+
+def private_file(path: Path) -> IO[bytes]:
+    """A new file for its owner only: what is written is other people's data."""
+    try:
+        return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb")
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be written ({error.strerror})") from None

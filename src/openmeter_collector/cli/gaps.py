@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,16 +13,24 @@ from urllib.parse import quote
 import click
 import orjson
 
+from openmeter_collector.cli.leader import LeaderArguments
 from openmeter_collector.cli.options import given
 from openmeter_collector.cli.run import which
 from openmeter_collector.component.env import HttpClient, HttpResponse
 from openmeter_collector.component.node import Node
 from openmeter_collector.component.window_pages import change_of, told
 from openmeter_collector.config import Config
+from openmeter_collector.engine.environment import Surroundings
 from openmeter_collector.engine.http_client import open_http_client
+from openmeter_collector.engine.replicas import shared_backend
+from openmeter_collector.engine.stores.shared import Backend, Kept
 from openmeter_collector.engine.streams import nodes_below
 from openmeter_collector.errors import ConfigError, Retryable
+from openmeter_collector.server.listener import listen
+from openmeter_collector.server.service import Service
 from openmeter_collector.storage.checkpoints import change_checkpoint, read_checkpoints
+from openmeter_collector.telemetry.counters import MetricStore
+from openmeter_collector.telemetry.logs import Log, LogOptions
 from openmeter_collector.values.windows import Ledger, moment_of
 
 _TIMEOUT = 10.0
@@ -50,7 +59,7 @@ def gaps(
 ) -> int:
     """List windows that are missing; fetch those again that were given up; accept that they are gone.
 
-    Asks the running collector, or reads its journal when none is running. Ends with 1 when there are
+    Asks the running collector; when none is running, reads its journal, or the store of its replicas. Ends with 1 when there are
     gaps that nobody has accepted.
 
     \b
@@ -95,9 +104,17 @@ async def _find(
     config = how.read(which(None, config_file)).or_raise()
     if config.http.enabled:
         try:
-            return await _live(asked, f"http://{_near(config.http.address)}")
+            found = await _live(asked, f"http://{_near(config.http.address)}")
         except Retryable:
-            pass  # nobody is running: what follows reads the journal
+            found = []  # nobody is running: what follows reads what was left behind
+        if found:
+            return found
+    log = Log(LogOptions(level="off"), len)
+    around = Surroundings(log, MetricStore(), listen=listen, mount=Service(MetricStore()).mount)
+    flags = LeaderArguments({}).flags(os.environ)
+    async with shared_backend(config, flags, around) as backend:
+        if backend is not None:
+            return await _shared(asked, backend)
     return _offline(asked, list(_journals(config)))
 
 
@@ -144,6 +161,32 @@ def _json(answer: HttpResponse, url: str) -> dict[str, Any]:
     return made
 
 
+async def _shared(asked: _Asked, backend: Backend) -> list[dict[str, Any]]:
+    """In the store of all replicas. A leader that runs has its own copy: it has to be asked itself."""
+    found = []
+    for key, kept in sorted((await backend.all()).items()):
+        ledger = _ledger(kept.value or b"")
+        if ledger is None or not asked.means(key):
+            continue
+        if asked.action != "list":
+            change_of(asked.action, asked.start_ms, asked.end_ms)(ledger)
+            await backend.write({key: Kept(0, ledger.encode())})
+        found.append(_told(key, ledger))
+    return found
+
+
+def _ledger(value: bytes) -> Ledger | None:
+    """None for the position of another kind of source."""
+    try:
+        return Ledger.decode(value)
+    except ValueError:
+        return None
+
+
+def _told(key: str, ledger: Ledger) -> dict[str, Any]:
+    return {"input": key.lstrip("/"), **told(key.rpartition("/")[2], ledger)}
+
+
 def _offline(asked: _Asked, journals: list[Path]) -> list[dict[str, Any]]:
     if not journals:
         raise ConfigError(
@@ -153,11 +196,8 @@ def _offline(asked: _Asked, journals: list[Path]) -> list[dict[str, Any]]:
     found = []
     for path in journals:
         for key, value in sorted(read_checkpoints(path).items()):
-            try:
-                ledger = Ledger.decode(value)
-            except ValueError:
-                continue  # the position of another kind of source
-            if not asked.means(key):
+            ledger = _ledger(value)
+            if ledger is None or not asked.means(key):
                 continue
             if asked.action != "list":
                 change = change_of(asked.action, asked.start_ms, asked.end_ms)
@@ -169,7 +209,7 @@ def _offline(asked: _Asked, journals: list[Path]) -> list[dict[str, Any]]:
 
                 change_checkpoint(path, key, changed)
                 ledger = Ledger.decode(read_checkpoints(path)[key])
-            found.append({"input": key.lstrip("/"), **told(key.rpartition("/")[2], ledger)})
+            found.append(_told(key, ledger))
     return found
 
 

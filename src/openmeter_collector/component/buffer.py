@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 from openmeter_collector.errors import Dropped, Final
-from openmeter_collector.message import Delivery, Message
+from openmeter_collector.message import Batch, Delivery, Message
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,3 +115,14 @@ class KeepsBooks(Protocol):
 
     def refused(self, contents: Sequence[bytes], reason: str) -> None:
         """Events that were turned away at the door; whoever sent them was told so."""
+
+
+@runtime_checkable
+class KeepsSent(Protocol):
+    """A buffer that can keep what was delivered, so that it can be compared with the destination."""
+
+    keeps_sent: bool
+    """Whether it wants to be told."""
+
+    def sent(self, batch: Batch) -> None:
+        """An output confirmed these messages, as they are. Called before they are settled."""

@@ -232,6 +232,28 @@ DIFFERENCES: Final[tuple[Difference, ...]] = (
         "A public port needs them.",
     ),
     Difference(
+        "input prometheus",
+        "the time of a query",
+        "The moment at which the job happens to run, less `query_offset`: ranges overlap or leave gaps.",
+        "The end of the window on the schedule, less `query_offset`: ranges as long as the window "
+        "follow each other exactly.",
+        "An overlap is billed twice, a gap never.",
+    ),
+    Difference(
+        "input prometheus",
+        "a query that fails, a restart, an outage",
+        "All results of that time are thrown away and never asked for again.",
+        "Each query is asked by itself, and again later for the same time; `gaps` lists what is missing.",
+        "Usage of the past can still be fetched.",
+    ),
+    Difference(
+        "input otel_log",
+        "a request that cannot be taken now",
+        "Answered with a code after which exporters throw the records away.",
+        "`UNAVAILABLE` with `RetryInfo`: exporters repeat it.",
+        "Nothing is lost between two machines.",
+    ),
+    Difference(
         "output drop_on",
         "speed, and what is judged",
         "One write at a time, a whole batch at once: about one event a second in the published preset.",
@@ -300,6 +322,64 @@ DIFFERENCES: Final[tuple[Difference, ...]] = (
         "`drop_on_err` is true by default: the message is dropped.",
         "The message passes, unless `drop_on_err: true` is written.",
         "Better twice than never: OpenMeter knows events by their ids.",
+    ),
+    Difference(
+        "processor archive",
+        "a message that is no JSON, with `json_array`",
+        "The whole batch fails.",
+        "It goes on alone, flagged; the others become the array.",
+        "One bad message must not cost its neighbours.",
+    ),
+    Difference(
+        "processor bounds_check",
+        "one message out of bounds",
+        "The whole batch is dropped.",
+        "That message is dropped and counted in `bounds_check_dropped`; the others pass.",
+        "One bad message must not cost its neighbours.",
+    ),
+    *(
+        Difference(
+            f"processor {name}",
+            "permission",
+            "Any config may start programs, one that came over the API as well.",
+            "A config that starts programs is refused unless the collector is started with "
+            "`--allow programs` (for streams made over the API: `--allow-api programs`).",
+            "Who writes a config is not always who answers for the machine.",
+            "Start with `--allow programs`, or set `OPENMETER_COLLECTOR_ALLOW=programs`.",
+        )
+        for name in ("command", "subprocess")
+    ),
+    Difference(
+        "processor command",
+        "a program that hangs or says too much",
+        "It is waited for, and everything it writes is kept in memory.",
+        "It is ended after `timeout` (30s) or `max_output` (16MiB), and costs its message.",
+        "One message must not stop all that come after it.",
+    ),
+    Difference(
+        "processor subprocess",
+        "a program that does not answer",
+        "It is waited for.",
+        "It is started again after `timeout` (30s), and the message is flagged.",
+        "One message must not stop all that come after it.",
+    ),
+    Difference(
+        "processor grok",
+        "patterns",
+        "Those of the Go library.",
+        "The same names, with expressions of our own; a value that is not of its type makes an "
+        "expression fail, as before.",
+        "They are written for RE2 and checked by tests.",
+        "Check expressions that lean on the last detail of a pattern; `pattern_definitions` wins.",
+    ),
+    Difference(
+        "processor jq",
+        "the engine",
+        "gojq, with whole numbers of any size.",
+        "jq itself, in a process of its own with an empty environment. It computes with doubles; a "
+        "message with a number that they cannot hold is flagged.",
+        "A number must not change on its way; a program that never ends can be ended.",
+        "Use `mapping` where ids are numbers beyond 2^53.",
     ),
     Difference(
         "processor json_schema",

@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-from openmeter_collector.component.buffer import Buffer, DeadLetter, Undeliverable
+from openmeter_collector.component.buffer import Buffer, DeadLetter, KeepsSent, Undeliverable
 from openmeter_collector.component.env import Chain, Env
 from openmeter_collector.component.output import Output
 from openmeter_collector.engine.batching import Batcher, Policy
@@ -102,6 +102,7 @@ class OutputLoop:
         self._waits = waits
         self._env = env
         self._buffer = buffer
+        self._keep = buffer.sent if isinstance(buffer, KeepsSent) and buffer.keeps_sent else None
         self._chain = chain
         self._output = output
         self._batch_chain = batch_chain
@@ -249,6 +250,8 @@ class OutputLoop:
             self.gate.failed(entered, self._options.back_off, asked)
             raise
         self._latency.observe(time.perf_counter_ns() - began)
+        if self._keep is not None:
+            self._keep(messages)
         self._sent.add(len(messages))
         self._batch_sent.add()
         self.state.delivered += len(messages)
@@ -318,6 +321,10 @@ class OutputLoop:
         self.state.delivered += delivered
         if delivered:
             self.state.last_success = self._env.now()
+            if self._keep is not None:
+                self._keep(
+                    [batch[one] for at, one in enumerate(piece.indexes) if at not in failed.errors]
+                )
         if repeat:
             rest = _Piece(sorted(repeat), piece.attempts, piece.first_attempt, piece.seen_successes)
             self._again(rest, last, pieces, verdicts)

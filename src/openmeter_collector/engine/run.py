@@ -85,6 +85,14 @@ class Pipeline:
         self._resources = Resources() if resources is None else resources
         self._shared = resources is not None
         self.status = PipelineStatus(
+            stages=(
+                self._input,
+                *self._input.processors,
+                self._buffer,
+                *config.pipeline.processors,
+                self._output,
+                *self._output.processors,
+            ),
             input=Connection(self._input.label, self._input.path),
             output=Connection(self._output.label, self._output.path),
         )
@@ -161,7 +169,9 @@ class Pipeline:
         input_env = self._env(self._input)
         chain = await stack.enter_async_context(input_env.processors(self._input.processors))
         async with asyncio.TaskGroup() as tasks:
-            intake: Intake = BufferIntake(input_env, chain, buffer, tasks, self._state)
+            intake: Intake = BufferIntake(
+                input_env, chain, buffer, tasks, self._state, self.status.taken
+            )
             intake = traced_intake(input_env.tracing, self._input, intake)
             delivering = tasks.create_task(loop.run(), name="deliver")
             taking = tasks.create_task(

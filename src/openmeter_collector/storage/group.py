@@ -54,6 +54,14 @@ class Settlement:
             changes.add(self.hour, "dropped", tally, rule)
 
 
+@dataclass(frozen=True, slots=True)
+class Conflict:
+    """An event that came with an id that another content came with before."""
+
+    id: str
+    source: str
+
+
 @dataclass(slots=True)
 class Group:
     """What one transaction holds."""
@@ -68,6 +76,10 @@ class Group:
     notes: dict[tuple[str, str, Names], int] = field(default_factory=dict)
     """Events that are only counted, by column, rule and names."""
     changes: Changes = field(default_factory=Changes)
+    sent: list[Batch] = field(default_factory=list)
+    duplicates: int = 0
+    conflicts: list[Conflict] = field(default_factory=list)
+    """Events whose id came before; only looked for when asked."""
     refused: bool = False
     """Its senders were told that it failed; it turned out to be on disk all the same."""
     fsync_seconds: float = 0.0

@@ -47,7 +47,7 @@ from openmeter_collector.storage.outstanding import Outstanding
 from openmeter_collector.storage.reader import DamagedFrame, FrameReader
 from openmeter_collector.storage.recovery import mark_damaged, open_or_set_aside
 from openmeter_collector.storage.schema import Durability, FileLock
-from openmeter_collector.storage.writer import GroupWriter
+from openmeter_collector.storage.writer import GroupWriter, Keeping
 
 _ACK_DELAY: Final = 0.02
 _CHECK_DISK_EVERY: Final = 1.0
@@ -66,6 +66,8 @@ class JournalOptions:
             for the deletes that make space.
         max_pending_bytes: bytes that may wait in memory for their commit.
         keep_books: seconds for which lines of the books are kept after all of it is dealt with.
+        keep_sent: seconds for which what was delivered is kept; 0 for not at all.
+        detect_conflicts: seconds for which ids are remembered at the least; 0 for not at all.
     """
 
     path: Path
@@ -74,6 +76,8 @@ class JournalOptions:
     min_free_bytes: int = 64 << 20
     max_pending_bytes: int = 64 << 20
     keep_books: float = 90 * 86_400
+    keep_sent: float = 0.0
+    detect_conflicts: float = 0.0
 
 
 class Journal:
@@ -107,7 +111,11 @@ class Journal:
             recovered=lambda: self._from_thread(self._recovered),
             damaged=lambda text: self._from_thread(self._found_damage, text),
             visited=lambda letters: self._from_thread(self._visited, letters),
-            keep_books_ms=int(options.keep_books * 1000),
+            keeping=Keeping(
+                int(options.keep_books * 1000),
+                int(options.keep_sent * 1000),
+                int(options.detect_conflicts * 1000),
+            ),
         )
         self._outstanding: dict[int, Outstanding] = {}
         self._again: deque[Delivery] = deque()
@@ -173,6 +181,15 @@ class Journal:
     def refused(self, contents: Sequence[bytes], reason: str) -> None:
         """See `KeepsBooks.refused`."""
         self._writer.note("rejected", reason, contents)
+
+    @property
+    def keeps_sent(self) -> bool:
+        """See `KeepsSent`."""
+        return self._options.keep_sent > 0
+
+    def sent(self, batch: Batch) -> None:
+        """See `KeepsSent.sent`."""
+        self._writer.sent(batch)
 
     def _why_not(self, size: int) -> str | None:
         options = self._options

@@ -20,6 +20,9 @@ FORMAT: Final = 2
 
 APPLICATION_ID: Final = 0x4F4D434A  # "OMCJ"
 
+FARTHEST_MS: Final = 1 << 62
+"""A time that is later than all."""
+
 # Tables of format 1. A file that was made by it has `tally` as its last column, so columns are always
 # named. What stands before `payload` can be read without reading the pages of the payload.
 _TABLES: Final = """

@@ -46,6 +46,7 @@ CREATE TABLE sent (
     events INTEGER NOT NULL,
     payload BLOB NOT NULL
 );
+CREATE INDEX sent_times ON sent (sent_ms);
 CREATE TABLE seen_even (key INTEGER PRIMARY KEY, content INTEGER NOT NULL);
 CREATE TABLE seen_odd (key INTEGER PRIMARY KEY, content INTEGER NOT NULL);
 """

@@ -18,6 +18,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -44,6 +45,7 @@ from openmeter_collector.storage.schema import (
     close_quietly,
     open_connection,
 )
+from openmeter_collector.storage.sent import SeenIds, SentArchive
 
 MAX_FRAME_EVENTS: Final = 4_096
 MAX_FRAME_BYTES: Final = 1 << 20
@@ -71,6 +73,20 @@ Damaged = Callable[[str], None]
 Visited = Callable[[int], None]
 
 
+@dataclass(frozen=True, slots=True)
+class Keeping:
+    """How long what is kept, in milliseconds.
+
+    Attributes:
+        sent_ms: what was delivered; 0 for not at all.
+        ids_ms: ids, to find those that come again; 0 for not at all.
+    """
+
+    books_ms: int
+    sent_ms: int = 0
+    ids_ms: int = 0
+
+
 class GroupWriter:
     """Owns the writing connection and its thread.
 
@@ -90,7 +106,7 @@ class GroupWriter:
         recovered: Recovered,
         damaged: Damaged,
         visited: Visited,
-        keep_books_ms: int,
+        keeping: Keeping,
     ) -> None:
         """`visited`: another process changed the file; told how many dead letters there are now."""
         self._path = path
@@ -102,7 +118,10 @@ class GroupWriter:
         self._on_recovered = recovered
         self._on_damaged = damaged
         self._on_visited = visited
-        self._keep_books_ms = keep_books_ms
+        self._keep_books_ms = keeping.books_ms
+        self._archive = SentArchive(keeping.sent_ms)
+        self._seen = SeenIds(keeping.ids_ms) if keeping.ids_ms else None
+        self._sent: deque[Batch] = deque()
         self._books = Bookkeeper()
         self._number = secrets.randbits(62)
         # deque.append and popleft are atomic, which is all the locking the hot path has.
@@ -140,6 +159,10 @@ class GroupWriter:
                 if key not in self._notes and len(self._notes) >= _MOST_NOTES:
                     key = (column, rule, OTHER)
                 self._notes[key] = self._notes.get(key, 0) + 1
+
+    def sent(self, batch: Batch) -> None:
+        """Keep what was delivered; called before it is settled, so it is kept no later than that."""
+        self._sent.append(batch)
 
     def nudge(self) -> None:
         """Write what has gathered, also when it is only acks."""
@@ -211,10 +234,12 @@ class GroupWriter:
             group.deliveries.append(delivery)
             size += sum(len(message.content) for message in delivery.batch)
         group.settlements = _drain(self._settlements)
+        # After the settlements: whoever settles has said before what was sent.
+        group.sent = _drain(self._sent)
         if self._notes:
             with self._notes_lock:
                 group.notes, self._notes = self._notes, {}
-        if not (group.deliveries or group.settlements or group.notes):
+        if not (group.deliveries or group.settlements or group.notes or group.sent):
             return None
         now_ms = time.time_ns() // 1_000_000
         self._make_frames(group, now_ms)
@@ -299,11 +324,16 @@ class GroupWriter:
             gone = [(one.frame_id,) for one in group.settlements if one.done is None]
             connection.executemany("DELETE FROM frames WHERE id = ?", gone)
             connection.executemany("DELETE FROM returned WHERE id = ?", group.returned_ids)
+            now_ms = time.time_ns() // 1_000_000
+            self._archive.write(connection, group.sent, now_ms)
+            if self._seen is not None:
+                group.duplicates, group.conflicts = self._seen.look(
+                    connection, group.frames, group.changes, now_ms
+                )
             self._number += 1
             group.number = self._number
             self._books.write(connection, group.changes, group.number)
-            oldest = time.time_ns() // 1_000_000 - self._keep_books_ms
-            self._books.forget_before(connection, hour_of(oldest))
+            self._books.forget_before(connection, hour_of(now_ms - self._keep_books_ms))
         except BaseException:
             if connection.in_transaction:
                 execute("ROLLBACK")
@@ -341,6 +371,8 @@ class GroupWriter:
         """Tell the senders, then wait until the file can be written again."""
         self._suspect = True
         self._books.forget()
+        if self._seen is not None:
+            self._seen.forget()
         self._data_version = -1
         if isinstance(error, apsw.CorruptError | apsw.NotADBError):
             self._on_damaged(str(error))
@@ -371,6 +403,7 @@ class GroupWriter:
     def _put_back(self, group: Group, *, with_deliveries: bool) -> None:
         """What became of events is not the senders' to repeat: it goes with the next group."""
         self._settlements.extendleft(reversed(group.settlements))
+        self._sent.extendleft(reversed(group.sent))
         with self._notes_lock:
             for key, count in group.notes.items():
                 self._notes[key] = self._notes.get(key, 0) + count

@@ -24,7 +24,7 @@ _LENGTH = "root = {}.length() == {}"
 _HEX: Final = "0123456789abcdef"
 
 
-@function("ids", total=True, cases=[Case("root = uuid_v4().length()", "", "36")])
+@function("ids", total=True, unstable="random", cases=[Case("root = uuid_v4().length()", "", "36")])
 def uuid_v4() -> str:
     """A random UUID of version 4."""
     raw = bytearray(os.urandom(16))
@@ -36,6 +36,7 @@ def uuid_v4() -> str:
 
 @function(
     "ids",
+    unstable="random",
     cases=[
         Case('root = uuid_v7("2024-01-01T00:00:00Z".timestamp()).slice(0, 13)', "", "018cc251-f400")
     ],
@@ -67,6 +68,7 @@ def _based(number: int, alphabet: str, size: int) -> str:
 
 @function(
     "ids",
+    unstable="random",
     prepared=True,
     cases=[Case("root = ulid().length()", "", "26")],
     params={
@@ -91,7 +93,7 @@ def ulid(encoding: str = "crockford", random_source: str = "secure_random") -> A
     return make
 
 
-@function("ids", cases=[Case("root = ksuid().length()", "", "27")])
+@function("ids", unstable="random", cases=[Case("root = ksuid().length()", "", "27")])
 def ksuid() -> str:
     """An id that sorts by time, to the second."""
     number = (int(time.time()) - _KSUID_EPOCH) << 128 | secrets.randbits(128)
@@ -100,6 +102,7 @@ def ksuid() -> str:
 
 @function(
     "ids",
+    unstable="random",
     cases=[Case("root = nanoid(8).length()", "", "8"), Case('root = nanoid(3, "a")', "", "aaa")],
     params={"length": "How long; 21 when not given.", "alphabet": "What to make it of."},
 )
@@ -116,6 +119,7 @@ def nanoid(length: int | None = None, alphabet: str | None = None) -> str:
 
 @function(
     "ids",
+    unstable="random",
     prepared=True,
     cases=[Case("root = snowflake_id(2).number() > 0", "", "true")],
     params={"node_id": "Which maker of ids this is, 0 to 1023."},
@@ -154,6 +158,7 @@ def _dynamic(name: str, default: Value, doc: str, *, query: bool = True) -> Para
 
 @function(
     "random",
+    unstable="random",
     stateful=[
         _dynamic("seed", Int64(0), "What to start from; computed once."),
         _dynamic("min", Int64(0), "The smallest number.", query=False),
@@ -179,6 +184,7 @@ def random_int() -> Any:
 
 @function(
     "random",
+    unstable="count",
     status="experimental",
     stateful=[
         _dynamic("min", Int64(1), "Where to start, and to start again."),
@@ -211,7 +217,7 @@ def counter() -> Any:
             if put is not None:
                 wanted = put(None)
                 if wanted is None:
-                    return Int64(state[0] if state else bounds[0])
+                    return Int64(state[0] if state else bounds[0] - 1)
                 if wanted is not NOTHING:
                     state[:] = [get_int(wanted)]
                     return Int64(state[0])
@@ -224,6 +230,7 @@ def counter() -> Any:
 
 @function(
     "random",
+    unstable="count",
     prepared=True,
     services=True,
     status="deprecated",
@@ -243,6 +250,7 @@ def count(services: Services, name: str) -> Any:
 
 @function(
     "random",
+    unstable="random",
     prepared=True,
     cases=[Case('root = fake("uuid_hyphenated").length()', "", "36")],
     params={"function": "What to make up, such as `name`, `email` or `ipv4`."},

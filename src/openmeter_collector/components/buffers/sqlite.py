@@ -93,6 +93,23 @@ class Sqlite:
         advanced=True,
         doc="How long the books of an hour are kept after all of its events are dealt with.",
     )
+    keep_sent: Duration = field(
+        default=Duration("0s"),
+        ours=True,
+        advanced=True,
+        doc="How long what was delivered is kept in the file (compressed), for `reconcile` and "
+        "`trace`. Costs the space, and writes every event twice; 0 keeps nothing.",
+        examples=["72h"],
+    )
+    detect_conflicts: Duration = field(
+        default=Duration("0s"),
+        ours=True,
+        advanced=True,
+        doc="Remember the ids of events for at least this long (twice as long at most), count those "
+        "that come again, and write down those that come with another content; all are kept and "
+        "delivered. Costs a look-up for each event and about 25 bytes on disk; 0 is off.",
+        examples=["24h"],
+    )
 
     @asynccontextmanager
     async def open(self, env: Env) -> AsyncIterator[Buffer]:
@@ -103,6 +120,8 @@ class Sqlite:
             max_bytes=self.max_bytes,
             min_free_bytes=self.min_free_bytes,
             keep_books=float(self.ledger_keep),
+            keep_sent=float(self.keep_sent),
+            detect_conflicts=float(self.detect_conflicts),
         )
         async with AsyncExitStack() as stack:
             journal = await stack.enter_async_context(Journal.open(options))
@@ -132,6 +151,8 @@ class _Counted:
         self.checkpoint = journal.checkpoint
         self.dropped = journal.dropped
         self.refused = journal.refused
+        self.keeps_sent = journal.keeps_sent
+        self.sent = journal.sent
 
     def write(self, delivery: Delivery) -> None:
         if not self._before.empty:
@@ -227,7 +248,23 @@ def _measure(env: Env, journal: Journal) -> None:
         "journal_fsync_seconds", "Time of a commit, fsync included.", _FSYNC_BUCKETS
     )
 
+    duplicates = metrics.counter(
+        "journal_duplicates", "Events that came again, found with detect_conflicts."
+    )
+    conflicts = metrics.counter(
+        "journal_conflicts", "Events that came again with another content, and are kept as well."
+    )
+
     def count(group: Group) -> None:
+        duplicates.add(group.duplicates)
+        if group.conflicts:
+            conflicts.add(len(group.conflicts))
+            env.log.warning(
+                "an id came again with another content; both are kept and delivered",
+                id=group.conflicts[0].id[:200],
+                source=group.conflicts[0].source[:200],
+                events=len(group.conflicts),
+            )
         if group.frames:
             size.observe(sum(len(frame.batch) for frame in group.frames))
             fsync.observe(group.fsync_seconds)
