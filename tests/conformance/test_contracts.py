@@ -117,6 +117,8 @@ CAN = {
 }
 NOT_OPENED = {
     ("input", "postgres_cdc"): "it needs a server; see tests/integration/sql",
+    ("scanner", "avro"): "it reads its own format; tests/unit/components/scanners/test_rows.py",
+    ("scanner", "parquet"): "it reads its own format; tests/unit/components/scanners/test_rows.py",
     ("buffer", "system_window"): "it gives out by the clock, and acknowledges what was delivered",
     ("processor", "cache"): "it needs a cache resource",
     ("processor", "cached"): "it needs a cache resource",
@@ -134,6 +136,10 @@ NOT_OPENED = {
     ("processor", "dedupe"): "it needs a cache resource",
     ("output", "cache"): "it needs a cache resource",
     ("output", "inproc"): "a write waits for an input of the same name",
+    ("input", "aws_s3"): "it needs a server; tests/unit/components/inputs/test_aws_s3.py has one",
+    ("input", "aws_sqs"): "it needs a server; tests/unit/components/inputs/test_aws_sqs.py has one",
+    ("output", "aws_s3"): "it needs a server; tests/unit/components/outputs/test_aws.py has one",
+    ("output", "aws_sqs"): "it needs a server; tests/unit/components/outputs/test_aws.py has one",
     ("output", "otel_log"): "it needs a server; tests/unit/components/outputs/test_otlp.py has one",
     ("output", "otlp"): "it needs a server; tests/unit/components/outputs/test_otlp.py has one",
     ("output", "resource"): "it needs a resource in the config",

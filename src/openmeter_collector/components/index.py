@@ -6,6 +6,8 @@ from typing import Final
 
 INDEX: Final = {
     "input": {
+        "aws_s3": "openmeter_collector.components.inputs.aws_s3:AwsS3",
+        "aws_sqs": "openmeter_collector.components.inputs.aws_sqs:AwsSqs",
         "batched": "openmeter_collector.components.inputs.batched:Batched",
         "broker": "openmeter_collector.components.inputs.broker:BrokerInput",
         "cloudevents": "openmeter_collector.components.inputs.cloudevents:CloudEvents",
@@ -38,6 +40,8 @@ INDEX: Final = {
         "system_window": "openmeter_collector.components.buffers.system_window:SystemWindow",
     },
     "output": {
+        "aws_s3": "openmeter_collector.components.outputs.aws_s3:AwsS3Output",
+        "aws_sqs": "openmeter_collector.components.outputs.aws_sqs:AwsSqsOutput",
         "broker": "openmeter_collector.components.outputs.broker:Broker",
         "cache": "openmeter_collector.components.outputs.cache:CacheOutput",
         "drop": "openmeter_collector.components.outputs.drop:Drop",
@@ -134,12 +138,14 @@ INDEX: Final = {
         ),
     },
     "scanner": {
+        "avro": "openmeter_collector.components.scanners.avro:Avro",
         "chunker": "openmeter_collector.components.scanners.chunker:Chunker",
         "csv": "openmeter_collector.components.scanners.csv:Csv",
         "decompress": "openmeter_collector.components.scanners.decompress:Decompress",
         "json_array": "openmeter_collector.components.scanners.json_array:JsonArray",
         "json_documents": "openmeter_collector.components.scanners.json_documents:JsonDocuments",
         "lines": "openmeter_collector.components.scanners.lines:Lines",
+        "parquet": "openmeter_collector.components.scanners.parquet:Parquet",
         "re_match": "openmeter_collector.components.scanners.re_match:ReMatch",
         "skip_bom": "openmeter_collector.components.scanners.skip_bom:SkipBom",
         "switch": "openmeter_collector.components.scanners.switch:Switch",

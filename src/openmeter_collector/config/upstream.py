@@ -247,6 +247,51 @@ DIFFERENCES: Final[tuple[Difference, ...]] = (
         "Usage of the past can still be fetched.",
     ),
     Difference(
+        "input schedule",
+        "when it reads, and how old the data is",
+        "At multiples of the interval after the start of the process, up to a second late, and the data "
+        "is of one interval before.",
+        "At multiples of the interval on the clock, the same for all replicas and restarts; the data is "
+        "of the window that it carries.",
+        "The same window must be the same event, whoever reads it.",
+    ),
+    Difference(
+        "input schedule",
+        "a reading that takes too long or fails",
+        "The tick is left out, silently.",
+        "It is tried again until the next window ends; then the window is named in the log, in "
+        "`gaps_impossible` and by `gaps`.",
+        "Holes have names.",
+    ),
+    Difference(
+        "input kubernetes_resources",
+        "rights and memory",
+        "Watches the whole cluster, whatever `namespaces` says.",
+        "Lists the namespaces that are named, page by page.",
+        "A Role in each of them is enough.",
+    ),
+    Difference(
+        "input kubernetes_resources",
+        "a failure on the way",
+        "The reading is lost: acknowledgements are ignored.",
+        "It is tried again.",
+        "Nothing is lost silently.",
+    ),
+    Difference(
+        "input run_ai",
+        "measurements that cannot be had",
+        "Are 0, or the workload is left out.",
+        "The resource is asked for again until it answers; missed windows are asked for later.",
+        "A 0 that nobody measured is a wrong bill.",
+    ),
+    Difference(
+        "input aws_s3",
+        "expressions in `prefix`",
+        "Taken literally, so nothing is found.",
+        "Evaluated when the input connects.",
+        "The documentation shows one.",
+    ),
+    Difference(
         "input otel_log",
         "a request that cannot be taken now",
         "Answered with a code after which exporters throw the records away.",

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, asynccontextmanager
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from openmeter_collector.api import (
     Batch,
@@ -89,7 +89,11 @@ class PostgresCdc:
     publication `pglog_stream_` + slot, which is made if there is none). The slot keeps the server's log
     until changes are safe here: remove it (`SELECT pg_drop_replication_slot('...')`) when the input is
     not used any more, and watch the gauge `postgres_cdc_lag_bytes`.
+
+    With leader election, runs only on the leader.
     """
+
+    leader_only: ClassVar[bool] = True
 
     dsn: str = field(
         secret=True,

@@ -71,6 +71,9 @@ class SqlSelect(SqlPolling):
 
     Times are RFC 3339, in UTC where the database knows the moment; a date is its midnight. Integers
     keep all their digits. A result is never held in memory as a whole.
+
+    With leader election, runs only on the leader; give the replicas a shared `state`, or a new leader
+    begins where its own journal ends.
     """
 
     table: str = field(doc="The table, or whatever can stand after FROM.", examples=["orders"])

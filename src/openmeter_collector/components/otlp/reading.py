@@ -10,14 +10,13 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Callable, Iterator, Mapping
-from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple
 
 import xxhash
 
 from openmeter_collector.values import json
+from openmeter_collector.values.moment import nanoseconds_text
 
-_SECOND: Final = 1_000_000_000
 _NO_VALUE: Final = 1
 """Flag of a data point that only says that its series has ended."""
 _TEMPORALITY: Final = ("unspecified", "delta", "cumulative")
@@ -107,13 +106,6 @@ def attributes(given: Any) -> dict[str, Any]:
     return {one.key: any_value(one.value) for one in given}
 
 
-def moment(nanoseconds: int) -> str:
-    """Unix nanoseconds as RFC 3339, with as many digits as needed."""
-    seconds, rest = divmod(nanoseconds, _SECOND)
-    text = datetime.fromtimestamp(seconds, UTC).isoformat()[:19]
-    return f"{text}.{rest:09d}".rstrip("0") + "Z" if rest else text + "Z"
-
-
 def _some(**fields: Any) -> dict[str, Any]:
     """What is there: no empty text, no zero, no empty mapping."""
     return {key: value for key, value in fields.items() if value}
@@ -190,7 +182,7 @@ def _log(given: Any) -> dict[str, Any]:
     )
     happened = given.time_unix_nano or given.observed_time_unix_nano
     if happened:
-        made["time"] = moment(happened)
+        made["time"] = nanoseconds_text(happened)
     if given.HasField("body"):
         made["body"] = any_value(given.body)
     made["attributes"] = attributes(given.attributes)
@@ -225,9 +217,9 @@ def _span(given: Any) -> dict[str, Any]:
         links=[_link(one) for one in given.links],
     )
     if start:
-        made["start_time"] = moment(start)
+        made["start_time"] = nanoseconds_text(start)
     if end:
-        made["end_time"] = moment(end)
+        made["end_time"] = nanoseconds_text(end)
     made["name"] = given.name
     made["kind"] = _word(_SPAN_KINDS, given.kind)
     made["duration_nano"] = max(0, end - start)
@@ -296,7 +288,7 @@ def _point(given: Any, read: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
     made = _time_of(given.time_unix_nano) | read(given)
     if given.start_time_unix_nano:
         made["start_time_unix_nano"] = given.start_time_unix_nano
-        made["start_time"] = moment(given.start_time_unix_nano)
+        made["start_time"] = nanoseconds_text(given.start_time_unix_nano)
     made["attributes"] = attributes(given.attributes)
     if given.flags:
         made["flags"] = given.flags
@@ -398,7 +390,7 @@ def _scope(given: Any) -> _Part:
 def _time_of(nanoseconds: int) -> dict[str, Any]:
     if not nanoseconds:
         return {}
-    return {"time_unix_nano": nanoseconds, "time": moment(nanoseconds)}
+    return {"time_unix_nano": nanoseconds, "time": nanoseconds_text(nanoseconds)}
 
 
 def _word(words: tuple[str, ...], number: int) -> str:
