@@ -95,7 +95,7 @@ class SqlSelect(SqlPolling):
     async def open(self, env: Env) -> AsyncIterator[Puller | Input]:
         if self.cursor.column and "order by" in self.suffix.lower():
             raise ConfigError(f"{env.node.display()}: suffix: the cursor orders the rows itself")
-        async with open_database(self, env) as database:
+        async with open_database(self, env, verify=True) as database:
             plan = Plan(
                 _Select(self, database),
                 self.args_mapping,
