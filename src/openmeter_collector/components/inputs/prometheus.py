@@ -158,7 +158,9 @@ class PrometheusInput:
         "arrive late are in it.",
     )
     headers: dict[str, str] = field(
-        default_factory=dict, doc="Headers for each request, such as a tenant's name."
+        default_factory=dict,
+        secret=True,
+        doc="Headers for each request, such as a tenant's name.",
     )
     values: Literal["list", "series"] = field(
         default="list",
