@@ -47,13 +47,30 @@ def check() -> int:
         if not (path := HERE / f"{name}.txt").exists()
         or not path.read_text().startswith(header(wanted))
     ]
+    unhashed = [
+        f"{path.name}: {line}"
+        for path in sorted(HERE.glob("*.txt"))
+        for line in without_hashes(path.read_text())
+    ]
     known = {*inputs(), "uv"}
     left_over = [path.stem for path in HERE.glob("*.txt") if path.stem not in known]
     for name in stale:
         print(f"requirements/{name}.txt: out of date; run ./dev lock", file=sys.stderr)
+    for line in unhashed:
+        print(f"requirements/{line}: has no hash; run ./dev lock", file=sys.stderr)
     for name in left_over:
         print(f"requirements/{name}.txt: belongs to no extra; delete it", file=sys.stderr)
-    return 1 if stale or left_over else 0
+    return 1 if stale or left_over or unhashed else 0
+
+
+def without_hashes(text: str) -> list[str]:
+    """The packages of a lock file that could be anything, because no hash says what they are."""
+    whole = text.replace("\\\n", " ").splitlines()
+    return [
+        line.split()[0]
+        for line in whole
+        if line.strip() and not line.startswith("#") and "--hash=sha256:" not in line
+    ]
 
 
 def resolve() -> int:

@@ -23,13 +23,13 @@ import ipaddress
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from html import escape
-from importlib import resources
 from typing import Any, Final
 from urllib.parse import parse_qs
 
 import orjson
 
 from openmeter_collector.admin import journal_view
+from openmeter_collector.admin.pages import HEADERS, static
 from openmeter_collector.admin.playground import Playground
 from openmeter_collector.admin.snapshot import Gatherer, drawn, journal_path
 from openmeter_collector.bloblang import Services
@@ -42,18 +42,6 @@ _PERIOD: Final = 1.0
 _MOST_VIEWERS: Final = 32
 _MOST_BODY: Final = 4 << 20
 _MOST_SHOWN: Final = 100
-_POLICY: Final = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self'; "
-    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-)
-_HEADERS: Final = [
-    (b"content-security-policy", _POLICY.encode()),
-    (b"x-content-type-options", b"nosniff"),
-    (b"referrer-policy", b"no-referrer"),
-    (b"cross-origin-opener-policy", b"same-origin"),
-    (b"cross-origin-resource-policy", b"same-origin"),
-    (b"cache-control", b"no-store"),
-]
 _JSON: Final = b"application/json"
 _STATIC: Final = {
     "/ui/live.js": ("live.js", b"text/javascript; charset=utf-8"),
@@ -133,10 +121,10 @@ class LivePage:
             await self._answer(scope, receive, send)
         except Refused as refused:
             body = orjson.dumps({"error": str(refused)})
-            await answer(send, refused.status, body, _JSON, headers=_HEADERS)
+            await answer(send, refused.status, body, _JSON, headers=HEADERS)
         except CollectorError as error:
             body = orjson.dumps({"error": str(error)})
-            await answer(send, 503, body, _JSON, headers=_HEADERS)
+            await answer(send, 503, body, _JSON, headers=HEADERS)
 
     async def _answer(self, scope: Scope, receive: AsgiReceive, send: AsgiSend) -> None:
         path, method = scope["path"].rstrip("/"), scope["method"]
@@ -147,7 +135,7 @@ class LivePage:
             return
         if method == "POST" and path.startswith("/ui/letters/"):
             body = orjson.dumps(await self._change(scope, receive, path))
-            await answer(send, 200, body, _JSON, headers=_HEADERS)
+            await answer(send, 200, body, _JSON, headers=HEADERS)
             return
         if method not in {"GET", "HEAD"}:
             raise Refused(405, "only GET is served here")
@@ -156,14 +144,13 @@ class LivePage:
             await self._stream(receive, send)
         elif path in _STATIC:
             name, kind = _STATIC[path]
-            file = resources.files("openmeter_collector.admin") / "static" / name
-            await answer(send, 200, file.read_bytes(), kind, headers=_HEADERS, head=head)
+            await answer(send, 200, static(name), kind, headers=HEADERS, head=head)
         elif path == "/ui":
             page = self._page(scope).encode()
-            await answer(send, 200, page, b"text/html; charset=utf-8", headers=_HEADERS, head=head)
+            await answer(send, 200, page, b"text/html; charset=utf-8", headers=HEADERS, head=head)
         else:
             body = await self._data(path, scope)
-            await answer(send, 200, body, _JSON, headers=_HEADERS, head=head)
+            await answer(send, 200, body, _JSON, headers=HEADERS, head=head)
 
     async def _data(self, path: str, scope: Scope) -> bytes:
         query = {key: values[-1] for key, values in _query(scope).items()}
@@ -196,9 +183,7 @@ class LivePage:
     # ---- the page ----------------------------------------------------------------------------
 
     def _page(self, scope: Scope) -> str:
-        template = (
-            resources.files("openmeter_collector.admin") / "static" / "live.html"
-        ).read_text("utf-8")
+        template = static("live.html").decode()
         drawn_now = "".join(_figure(name, one) for name, one in self._pipelines().items())
         may = {
             "see": self._may_see(scope),
@@ -214,7 +199,7 @@ class LivePage:
         self._viewers += 1
         gone = asyncio.ensure_future(_until_gone(receive))
         try:
-            headers = [*_HEADERS, (b"content-type", b"text/event-stream")]
+            headers = [*HEADERS, (b"content-type", b"text/event-stream")]
             await send({"type": "http.response.start", "status": 200, "headers": headers})
             while not gone.done():
                 chunk = b"data: " + self._state + b"\n\n"

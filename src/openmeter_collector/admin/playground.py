@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from importlib import resources
 from typing import Any, Final
 
 import orjson
 
 from openmeter_collector import bloblang
+from openmeter_collector.admin.pages import HEADERS, static
 from openmeter_collector.bloblang import DELETED, NOTHING, SimpleDocument
 from openmeter_collector.component.env import AsgiReceive, AsgiSend, Scope
 from openmeter_collector.server.guards import answer
@@ -24,18 +24,6 @@ from openmeter_collector.values import json_exact
 MOST_BYTES: Final = 4 << 20
 """Of a request: document and mapping together."""
 _PATIENCE: Final = 5.0
-_POLICY: Final = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
-    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-)
-_HEADERS: Final = [
-    (b"content-security-policy", _POLICY.encode()),
-    (b"x-content-type-options", b"nosniff"),
-    (b"referrer-policy", b"no-referrer"),
-    (b"cross-origin-opener-policy", b"same-origin"),
-    (b"cross-origin-resource-policy", b"same-origin"),
-    (b"cache-control", b"no-store"),
-]
 _STATIC: Final = {
     "/": ("playground.html", b"text/html; charset=utf-8"),
     "/playground.js": ("playground.js", b"text/javascript; charset=utf-8"),
@@ -132,8 +120,7 @@ class Playground:
             await _say(send, 403, b"this page is for its own address only\n")
         elif scope["path"] in _STATIC and scope["method"] in ("GET", "HEAD"):
             name, kind = _STATIC[scope["path"]]
-            file = resources.files("openmeter_collector.admin") / "static" / name
-            await _say(send, 200, file.read_bytes(), kind, head=scope["method"] == "HEAD")
+            await _say(send, 200, static(name), kind, head=scope["method"] == "HEAD")
         elif scope["path"] == "/start" and scope["method"] == "GET":
             await _say(send, 200, orjson.dumps(self._start), b"application/json")
         elif scope["path"] == "/attempt" and scope["method"] == "POST":
@@ -193,4 +180,4 @@ async def _say(
     send: AsgiSend, status: int, body: bytes, kind: bytes = b"text/plain; charset=utf-8",
     *, head: bool = False,
 ) -> None:  # fmt: skip
-    await answer(send, status, body, kind, headers=_HEADERS, head=head)
+    await answer(send, status, body, kind, headers=HEADERS, head=head)

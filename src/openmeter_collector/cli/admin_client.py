@@ -16,12 +16,20 @@ from openmeter_collector.errors import CollectorError, ConfigError
 F = TypeVar("F", bound=Callable[..., Any])
 
 PASSWORD: Final = "OPENMETER_COLLECTOR_PASSWORD"  # noqa: S105 - the name of a variable
+TOKEN: Final = "OPENMETER_COLLECTOR_TOKEN"  # noqa: S105 - the same
+
+
+user_option: Callable[[F], F] = click.option(
+    "--user",
+    help=f"Name for basic_auth; the password is taken from {PASSWORD}. Without it a bearer token is "
+    f"taken from {TOKEN}, if that is set.",
+)
 
 
 def client_options(command: F) -> F:
     """Give a command the options that say which collector is meant."""
     for option in (
-        click.option("--user", help=f"Name for basic_auth; the password is taken from {PASSWORD}."),
+        user_option,
         click.option(
             "--url",
             default="http://127.0.0.1:4195",
@@ -33,6 +41,15 @@ def client_options(command: F) -> F:
     return command
 
 
+def credentials(user: str | None) -> dict[str, str]:
+    """The headers by which the service knows us."""
+    if user is not None:
+        pair = f"{user}:{os.environ.get(PASSWORD, '')}".encode()
+        return {"Authorization": f"Basic {base64.b64encode(pair).decode()}"}
+    token = os.environ.get(TOKEN)
+    return {"Authorization": f"Bearer {token}"} if token else {}
+
+
 async def asked(url: str, user: str | None, path: str) -> Any:
     """What the page at `path` answers.
 
@@ -40,17 +57,14 @@ async def asked(url: str, user: str | None, path: str) -> Any:
         ConfigError: it refuses us, or is no collector.
         Retryable: nobody answers.
     """
-    headers = {"Accept": "application/json"}
-    if user is not None:
-        pair = f"{user}:{os.environ.get(PASSWORD, '')}".encode()
-        headers["Authorization"] = f"Basic {base64.b64encode(pair).decode()}"
+    headers = {"Accept": "application/json", **credentials(user)}
     async with open_http_client(
         tls=None, max_connections=1, max_response_bytes=16 << 20, proxy=None
     ) as client:
         answer = await client.request("GET", url.rstrip("/") + path, headers=headers, timeout=10.0)
     if answer.status == 401:
         raise ConfigError(
-            f"{url}: asks for a password; give --user and set {PASSWORD}"
+            f"{url}: asks for a password; give --user and set {PASSWORD}, or set {TOKEN}"
             if user is None
             else f"{url}: refuses this name and password; check --user and {PASSWORD}"
         )

@@ -33,6 +33,7 @@ COMMANDS: Final = {
     "schema": "openmeter_collector.cli.schema:schema",
     "seed": "openmeter_collector.cli.seed:seed",
     "tail": "openmeter_collector.cli.tail:tail",
+    "selftest": "openmeter_collector.cli.selftest:selftest",
     "template": "openmeter_collector.cli.template:template",
     "test": "openmeter_collector.cli.test:test",
     "streams": "openmeter_collector.cli.streams:streams",

@@ -150,7 +150,7 @@ async def serve(
         Gatherer(lambda: service.pipelines, service.metrics, service.leads),
         lambda: service.pipelines,
         service.mounted,
-        locked=http.basic_auth.enabled,
+        locked=http.basic_auth.enabled or any(http.tokens),
     )
     await stack.enter_async_context(page.running())
     await stack.enter_async_context(service.mount(["/ui", "/ui/"], page))

@@ -62,6 +62,15 @@ class Http:
     basic_auth: BasicAuth = field(
         default_factory=BasicAuth, advanced=True, doc="A password in front of all endpoints."
     )
+    tokens: list[str] = field(
+        default_factory=list,
+        ours=True,
+        secret=True,
+        advanced=True,
+        doc="Bearer tokens, one of which is asked for by all endpoints but /ping and /ready; for "
+        "rotation several. A token may be given as `sha256:` and the hexadecimal SHA-256 of it. "
+        "With `basic_auth` either will do.",
+    )
 
 
 @section

@@ -60,7 +60,7 @@ class _Renderer:
 
     def _field(self, one: FieldSpec, value: Any) -> Any:
         if one.secret and value and self._scrub:
-            return SCRUBBED
+            return dict.fromkeys(value, SCRUBBED) if isinstance(value, Mapping) else SCRUBBED
         return self._value(value)
 
     def _value(self, value: Any) -> Any:

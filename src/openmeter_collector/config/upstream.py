@@ -217,6 +217,16 @@ DIFFERENCES: Final[tuple[Difference, ...]] = (
         "Secrets must not get into buffers, and senders must not steer the pipeline.",
     ),
     Difference(
+        "service",
+        "leader election",
+        "`kubernetes_resources`, `prometheus` and `run_ai` run on the leader; what a former leader did is "
+        "not known to the next one, and it may go on for a while.",
+        "`schedule` and `kubernetes_usage` do, too, and what `leader_election.only_on_leader` names; the next "
+        "leader goes on where the former one stopped, which can advance nothing any more. Positions are in "
+        "a second Lease, NAME-state.",
+        "No window may be left out because the leader changed.",
+    ),
+    Difference(
         "input http_server",
         "`ws_path`",
         "Served at /post/ws even when only `path` is set.",
@@ -245,6 +255,59 @@ DIFFERENCES: Final[tuple[Difference, ...]] = (
         "All results of that time are thrown away and never asked for again.",
         "Each query is asked by itself, and again later for the same time; `gaps` lists what is missing.",
         "Usage of the past can still be fetched.",
+    ),
+    Difference(
+        "input schedule",
+        "when it reads, and how old the data is",
+        "At multiples of the interval after the start of the process, up to a second late, and the data "
+        "is of one interval before.",
+        "At multiples of the interval on the clock, the same for all replicas and restarts; the data is "
+        "of the window that it carries.",
+        "The same window must be the same event, whoever reads it.",
+    ),
+    Difference(
+        "input schedule",
+        "a reading that takes too long or fails",
+        "The tick is left out, silently.",
+        "It is tried again until the next window ends; then the window is named in the log, in "
+        "`gaps_impossible` and by `gaps`.",
+        "Holes have names.",
+    ),
+    Difference(
+        "input kubernetes_resources",
+        "rights and memory",
+        "Watches the whole cluster, whatever `namespaces` says.",
+        "Lists the namespaces that are named, page by page.",
+        "A Role in each of them is enough.",
+    ),
+    Difference(
+        "input kubernetes_resources",
+        "a failure on the way",
+        "The reading is lost: acknowledgements are ignored.",
+        "It is tried again.",
+        "Nothing is lost silently.",
+    ),
+    Difference(
+        "input kubernetes_resources",
+        "without `schedule` around it",
+        "Lists again and again, as fast as it can.",
+        "Lists once, and the pipeline ends.",
+        "Nobody wants a loop without a pause.",
+        "Put it into a `schedule`, as the published configs do.",
+    ),
+    Difference(
+        "input run_ai",
+        "measurements that cannot be had",
+        "Are 0, or the workload is left out.",
+        "The resource is asked for again until it answers; missed windows are asked for later.",
+        "A 0 that nobody measured is a wrong bill.",
+    ),
+    Difference(
+        "input aws_s3",
+        "expressions in `prefix`",
+        "Taken literally, so nothing is found.",
+        "Evaluated when the input connects.",
+        "The documentation shows one.",
     ),
     Difference(
         "input otel_log",

@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
-from dataclasses import dataclass, field, fields, is_dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from openmeter_collector.component.env import AsgiApp
 from openmeter_collector.component.node import Node
 from openmeter_collector.config.model import Config, Stream
+from openmeter_collector.config.walk import values_below
 from openmeter_collector.engine.environment import (
     Resources,
     Surroundings,
@@ -309,15 +310,4 @@ def _names(node: Node | None, kind: str) -> set[str]:
 
 def nodes_below(value: object) -> Iterator[Node]:
     """All components in a config, or in a part of one."""
-    if isinstance(value, Node):
-        yield value
-        yield from nodes_below(value.config)
-        yield from nodes_below(value.processors)
-    elif isinstance(value, list | tuple):
-        for one in value:
-            yield from nodes_below(one)
-    elif isinstance(value, dict):
-        yield from nodes_below(list(value.values()))
-    elif is_dataclass(value):
-        for one in fields(value):
-            yield from nodes_below(getattr(value, one.name, None))
+    return values_below(value, Node)

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from openmeter_collector.component.env import AsgiApp, AsgiReceive, AsgiSend, Scope
+from openmeter_collector.components.inputs.http_ingest import TokenCheck
 from openmeter_collector.config.model import BasicAuth, Cors, Http
 from openmeter_collector.errors import ConfigError
 
@@ -27,8 +28,12 @@ def guarded(app: AsgiApp, http: Http) -> AsgiApp:
     Raises:
         ConfigError: the password's hash cannot be used.
     """
+    plain = app
     if http.basic_auth.enabled:
         app = Locked(app, http.basic_auth, http.root_path)
+    tokens = TokenCheck(http.tokens, "http.tokens")
+    if tokens.active:
+        app = Bearer(plain, tokens, http.root_path, app if http.basic_auth.enabled else None)
     if http.cors.enabled:
         app = CrossOrigin(app, http.cors)
     return app
@@ -139,6 +144,32 @@ def _bcrypt(wanted: bytes) -> Callable[[bytes], bool]:
 
     matches(b"")  # the library is loaded now, not with the first request
     return matches
+
+
+class Bearer:
+    """Asks for a bearer token, but not for the answers that orchestrators need."""
+
+    def __init__(
+        self, app: AsgiApp, tokens: TokenCheck, root_path: str, otherwise: AsgiApp | None
+    ) -> None:
+        """`otherwise`: whom to ask when there is no token; None refuses."""
+        self._app = app
+        self._tokens = tokens
+        self._open = (*_PROBES, *(root_path + path for path in _PROBES))
+        self._otherwise = otherwise
+
+    async def __call__(self, scope: Scope, receive: AsgiReceive, send: AsgiSend) -> None:
+        """Answer 401, or hand on."""
+        header = dict(scope["headers"]).get(b"authorization", b"")
+        if scope["path"] in self._open or self._tokens.knows(header):
+            await self._app(scope, receive, send)
+        elif self._otherwise is not None:
+            await self._otherwise(scope, receive, send)
+        elif scope["type"] == "websocket":
+            await send({"type": "websocket.close", "code": 1008})
+        else:
+            challenge = (b"www-authenticate", b'Bearer realm="openmeter-collector"')
+            await answer(send, 401, b"Unauthorized\n", headers=[challenge])
 
 
 class CrossOrigin:

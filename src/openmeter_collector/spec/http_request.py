@@ -34,7 +34,9 @@ class HttpRequest:
     url: Interpolated = field(doc="Address to send to.")
     verb: str = field(default="POST", doc="Method of the request.")
     headers: dict[str, Interpolated] = field(
-        default_factory=dict, doc="Headers of the request, made from its first message."
+        default_factory=dict,
+        secret=True,  # credentials are what most of them are
+        doc="Headers of the request, made from its first message.",
     )
     metadata: MetadataFilter = field(
         default_factory=MetadataFilter, advanced=True, doc="Metadata to send as headers."

@@ -269,3 +269,39 @@ async def test_a_peer_that_fails_all_messages_one_by_one_is_not_stormed():
     assert len(output.writes) < 4 + 10 + 600 / 15
     assert not buffer.settled
     assert not isinstance(Paused("x"), Retryable)
+
+
+@pytest.mark.parametrize(
+    ("headers", "body"),
+    [
+        ({"content-type": "text/html; charset=utf-8"}, b"Sign in"),
+        ({}, b"<!doctype html><title>Sign in</title>"),
+    ],
+)
+@virtual_time
+async def test_a_login_page_in_between_is_no_success_and_nothing_is_lost(headers, body):
+    env = FakeEnv()
+    loop = asyncio.get_running_loop()
+    env.http_script.script = lambda _: (
+        HttpResponse(200, headers, body) if loop.time() < 600 else HttpResponse(204, {}, b"")
+    )
+    buffer = MemoryBuffer([events(10)])
+    async with OpenMeter(url=URL).open(env) as output:
+        loop_ = await deliver(buffer, output, env)
+    assert len(buffer.settled) == 10
+    assert "a page for people" in loop_.state.last_error
+
+
+@pytest.mark.parametrize(
+    ("status", "body"), [(204, b""), (202, b""), (200, b'{"ok":true}'), (200, b"OK")]
+)
+@virtual_time
+async def test_other_answers_of_2xx_are_success_whatever_is_in_them(status, body):
+    """Repeating what was taken, for the sake of an odd body, would only double it."""
+    env = FakeEnv()
+    env.http_script.script = lambda _: HttpResponse(status, {"content-type": "text/plain"}, body)
+    buffer = MemoryBuffer([events(10)])
+    async with OpenMeter(url=URL).open(env) as output:
+        await deliver(buffer, output, env)
+    assert len(buffer.settled) == 10
+    assert len(env.http_script.requests) == 1

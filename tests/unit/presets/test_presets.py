@@ -41,6 +41,7 @@ def test_a_preset_says_what_it_is_for_and_has_a_page(one):
     assert one.summary.endswith(".")
     page = page_of(one)
     assert f"--preset {one.name}" in page
+    assert f"[{one.name}](" in (GUIDE / "presets" / "README.md").read_text()
 
 
 @each

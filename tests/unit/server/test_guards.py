@@ -159,3 +159,25 @@ async def test_the_service_speaks_tls_with_the_files_it_is_given(tmp_path):
         client.get(f"https://{bound.address}/ping", ssl=trusting) as answer,
     ):
         assert await answer.text() == "pong"
+
+
+@pytest.mark.parametrize("basic", [False, True])
+async def test_a_token_is_asked_for_everywhere_but_at_the_probes(basic):
+    hashed = "sha256:" + hashlib.sha256(b"second").hexdigest()
+    password = auth() if basic else BasicAuth()
+    app = guarded(Service(MetricStore()), Http(tokens=["first", hashed], basic_auth=password))
+    for headers, status in (
+        ({"Authorization": "Bearer first"}, 200),
+        ({"Authorization": "bearer second"}, 200),
+        ({"Authorization": f"Bearer {hashed}"}, 401),
+        ({"Authorization": "Bearer "}, 401),
+        ({"Authorization": "Basic first"}, 401),
+        ({}, 401),
+        (said("me", "secret:word"), 200 if basic else 401),
+    ):
+        for path in ("/version", "/benthos/version", "/metrics", "/endpoints"):
+            answered = await ask(app, "GET", path, headers=headers)
+            assert answered.status == status, (headers, path)
+    for path in ("/ping", "/benthos/ping"):
+        assert (await ask(app, "GET", path)).status == 200
+    assert (await ask(app, "GET", "/ping/")).status == 401

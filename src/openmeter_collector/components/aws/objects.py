@@ -12,12 +12,8 @@ import xxhash
 
 from openmeter_collector.api import (
     Env,
-    Message,
     Metadata,
     Retryable,
-    Scanned,
-    Scanner,
-    Source,
     Unreadable,
 )
 from openmeter_collector.components.aws.session import code_of, failures, status_of
@@ -155,34 +151,6 @@ async def open_object(
                 raise Unreadable(f"{key}: it is archived; restore it first") from error
             raise
     return S3Object(env, client, Place(bucket, key, str(answer.get("ETag", ""))), answer)
-
-
-class Numbered:
-    """A scanner whose messages say which record of which object they are."""
-
-    def __init__(self, scanner: Scanner) -> None:
-        self._scanner = scanner
-
-    def seeks(self, name: str) -> bool:
-        return self._scanner.seeks(name)
-
-    async def scan(self, source: Source) -> AsyncGenerator[Scanned, None]:
-        scan = self._scanner.scan(source)
-        identity = source.metadata["s3_id"]
-        try:
-            async for found in scan:
-                first = found.end.records - len(found.batch)
-                batch = [
-                    _numbered(message, f"{identity}-{first + at}")
-                    for at, message in enumerate(found.batch)
-                ]
-                yield Scanned(batch, found.end)
-        finally:
-            await scan.aclose()
-
-
-def _numbered(message: Message, identity: str) -> Message:
-    return message.with_metadata({**message.metadata, "s3_id": identity})
 
 
 def _metadata_of(place: Place, answer: Mapping[str, Any], version: str) -> Metadata:

@@ -18,8 +18,8 @@ from openmeter_collector.api import (
     input,  # noqa: A004
     section,
 )
-from openmeter_collector.components.aws.objects import Numbered
 from openmeter_collector.components.aws.session import AwsFields, client_of
+from openmeter_collector.components.inputs.numbered import Numbered
 from openmeter_collector.components.inputs.s3_queue import Listener, Notices
 from openmeter_collector.components.inputs.s3_walk import Walk, Walker
 
@@ -188,7 +188,7 @@ class AwsS3(AwsFields):
                 "s3", self, _WHERE, extra="s3", path_style=self.force_path_style_urls
             ) as client,
         ):
-            numbered = Numbered(scanner)
+            numbered = Numbered(scanner, "s3_id")
             if self.sqs.url:
                 async with client_of(
                     "sqs", self, _WHERE, extra="s3", endpoint=self.sqs.endpoint

@@ -59,7 +59,7 @@ PODS = Example(
       processors:
         - mapping: |
             root = {
-              "id": "%s/%s".format(this.uid, meta("window_end")),
+              "id": event_id(this.uid, meta("window_end")),
               "specversion": "1.0",
               "type": "kube-pod-usage",
               "source": "kubernetes-api",

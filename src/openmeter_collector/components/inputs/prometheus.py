@@ -87,7 +87,7 @@ PER_SERIES = Example(
       processors:
         - mapping: |
             root = {
-              "id": "%s/%s/%s".format(this.name, this.metric.customer, meta("window_end")),
+              "id": event_id(this.name, this.metric, meta("window_end")),
               "specversion": "1.0",
               "type": this.name,
               "source": "prometheus",
@@ -158,7 +158,9 @@ class PrometheusInput:
         "arrive late are in it.",
     )
     headers: dict[str, str] = field(
-        default_factory=dict, doc="Headers for each request, such as a tenant's name."
+        default_factory=dict,
+        secret=True,
+        doc="Headers for each request, such as a tenant's name.",
     )
     values: Literal["list", "series"] = field(
         default="list",

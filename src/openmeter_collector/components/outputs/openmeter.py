@@ -23,6 +23,7 @@ from openmeter_collector.api import (
     HttpResponse,
     MappingText,
     Output,
+    Paused,
     field,
     output,
     raise_for_answer,
@@ -61,7 +62,8 @@ class OpenMeter:
     that is refused is alone; it becomes a dead letter, its neighbours are delivered. 401, 403, 404
     and everything else that refuses us rather than the data: delivery pauses, is tried again slowly,
     and says so in the log and at `/ready`. 429, 5xx and no answer: tried again with growing pauses,
-    not before `Retry-After`, for ever. A redirect is never followed.
+    not before `Retry-After`, for ever. A redirect is never followed, and a page for people is no
+    success whatever its status: a login page of a network in between answers 200.
     """
 
     url: str = field(
@@ -128,6 +130,17 @@ class _Sender:
         )
         if response.status >= 300 or response.status < 200:
             raise_for_answer(self._url, response)
+        if response.body and _is_a_page(response):
+            raise Paused(
+                f"POST {self._url}: answered {response.status} with a page for people, which OpenMeter "
+                "never does; something in between (a proxy, a login page) took the events: check `url` "
+                "and `proxy_url`"
+            )
+
+
+def _is_a_page(response: HttpResponse) -> bool:
+    kind = response.headers.get("content-type", "").partition(";")[0].strip().lower()
+    return kind in {"text/html", "application/xhtml+xml"} or response.body.lstrip()[:1] == b"<"
 
 
 def ingest_url(url: str) -> str:

@@ -3,12 +3,15 @@
 import asyncio
 import gzip
 import json
+import tracemalloc
 
 import pytest
 
 from kit.aws import Aws
-from kit.pipes import REGISTRY, SCRIPTS, WRITTEN
+from kit.pipes import REGISTRY, SCRIPTS, WRITTEN, surroundings
 from kit.waiting import eventually
+from openmeter_collector.config import load
+from openmeter_collector.engine.environment import ComponentEnv, Resources
 from openmeter_collector.errors import ConfigError
 from openmeter_collector.testing.faults import FaultyWire
 from openmeter_collector.testing.running import running
@@ -138,6 +141,7 @@ async def test_a_broken_line_is_continued_at_the_same_byte(aws):
 
 
 async def test_an_object_that_changes_while_it_is_read_is_read_again_from_its_beginning(aws):
+    new = [f"new {'x' * 90} {number}" for number in range(25_000)]
     old = "\n".join(f"old {'x' * 90} {number}" for number in range(20_000)) + "\n"
     bucket = await aws.bucket({"k": old})
     host, port = aws.url.removeprefix("http://").split(":")
@@ -145,7 +149,7 @@ async def test_an_object_that_changes_while_it_is_read_is_read_again_from_its_be
     async def change(contents):
         if not SCRIPTS.get("changed"):
             SCRIPTS["changed"] = True
-            await aws.put(bucket, "k", "new 1\nnew 2\n")
+            await aws.put(bucket, "k", "\n".join(new) + "\n")
             wire.cut_after = None
             wire.cut()
 
@@ -157,8 +161,8 @@ async def test_an_object_that_changes_while_it_is_read_is_read_again_from_its_be
         text = config(Aws(f"http://{wire.address}", None, None), bucket)
         async with running(text, REGISTRY) as collector:
             await eventually(lambda: collector.over)
-    assert bodies()[-2:] == ["new 1", "new 2"]
-    assert all(body.startswith("old") for body in bodies()[:-2])
+    assert bodies()[-len(new) :] == new
+    assert all(body.startswith("old") for body in bodies()[: -len(new)])
 
 
 async def test_what_is_read_and_safe_is_deleted(aws):
@@ -249,3 +253,29 @@ async def test_fields_that_do_not_go_together_are_a_config_error(aws, fields, sa
     matching = caught.value.subgroup(ConfigError)
     assert matching is not None
     assert said in str(matching.exceptions[0])
+
+
+async def test_memory_does_not_grow_with_the_object(aws):
+    size = 24 << 20
+    bucket = await aws.bucket({"big": (b"x" * 1023 + b"\n") * (size >> 10)})
+    text = config(aws, bucket)
+    made = load(text, REGISTRY, env={}).input
+    env = ComponentEnv(surroundings(), Resources(), made)
+    seen = 0
+
+    class Intake:
+        async def put(self, delivery):
+            nonlocal seen
+            if not seen:
+                tracemalloc.start()  # not before: what opens a client takes megabytes
+            seen += sum(len(message.content) + 1 for message in delivery.batch)
+            delivery.settle(None)
+
+    async with env.input(made) as opened:
+        try:
+            await opened.run(Intake())
+            _, peak = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+    assert seen == size
+    assert peak < size // 6
