@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted((ROOT / "docs").rglob("*.md"))
@@ -56,3 +57,16 @@ def test_python_in_a_page_compiles(page):
     for code in _BLOCK.findall(page.read_text()):
         flags = 0x2000  # await outside of functions is fine in an example
         compile(code, str(page), "exec", flags=flags, dont_inherit=True)
+
+
+def test_every_metric_of_an_alert_is_explained():
+    page = (ROOT / "docs/reference/metric-names.md").read_text()
+    rules = yaml.safe_load((ROOT / "deploy/prometheus/rules.yaml").read_text())
+    used = {
+        word
+        for group in rules["groups"]
+        for rule in group["rules"]
+        for word in re.findall(r"\b[a-z]+(?:_[a-z]+)+\b(?=[^(]|$)", rule["expr"])
+    }
+    assert len(used) > 8
+    assert [name for name in used if f"`{name}`" not in page and name != "predict_linear"] == []

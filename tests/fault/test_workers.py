@@ -139,7 +139,7 @@ def test_fewer_workers_deliver_what_the_others_left(place, sink, later):
     sink.status = 204
     with place(later) as collector:
         # Those that only deliver end by themselves.
-        collector.says("stopped, nothing is left to deliver", 3 - (later or 1))
+        collector.says("the journal of a worker that is no more is empty", 3 - (later or 1))
         until_true(lambda: traffic.acked <= sink.got.keys())
         assert collector.end() == 0
     assert json.loads((place.folder / "buffer.db.workers").read_text()) == {

@@ -19,14 +19,17 @@ PASSWORD: Final = "OPENMETER_COLLECTOR_PASSWORD"  # noqa: S105 - the name of a v
 TOKEN: Final = "OPENMETER_COLLECTOR_TOKEN"  # noqa: S105 - the same
 
 
+user_option: Callable[[F], F] = click.option(
+    "--user",
+    help=f"Name for basic_auth; the password is taken from {PASSWORD}. Without it a bearer token is "
+    f"taken from {TOKEN}, if that is set.",
+)
+
+
 def client_options(command: F) -> F:
     """Give a command the options that say which collector is meant."""
     for option in (
-        click.option(
-            "--user",
-            help=f"Name for basic_auth; the password is taken from {PASSWORD}. Without it a bearer "
-            f"token is taken from {TOKEN}, if that is set.",
-        ),
+        user_option,
         click.option(
             "--url",
             default="http://127.0.0.1:4195",
@@ -38,6 +41,15 @@ def client_options(command: F) -> F:
     return command
 
 
+def credentials(user: str | None) -> dict[str, str]:
+    """The headers by which the service knows us."""
+    if user is not None:
+        pair = f"{user}:{os.environ.get(PASSWORD, '')}".encode()
+        return {"Authorization": f"Basic {base64.b64encode(pair).decode()}"}
+    token = os.environ.get(TOKEN)
+    return {"Authorization": f"Bearer {token}"} if token else {}
+
+
 async def asked(url: str, user: str | None, path: str) -> Any:
     """What the page at `path` answers.
 
@@ -45,12 +57,7 @@ async def asked(url: str, user: str | None, path: str) -> Any:
         ConfigError: it refuses us, or is no collector.
         Retryable: nobody answers.
     """
-    headers = {"Accept": "application/json"}
-    if user is not None:
-        pair = f"{user}:{os.environ.get(PASSWORD, '')}".encode()
-        headers["Authorization"] = f"Basic {base64.b64encode(pair).decode()}"
-    elif token := os.environ.get(TOKEN):
-        headers["Authorization"] = f"Bearer {token}"
+    headers = {"Accept": "application/json", **credentials(user)}
     async with open_http_client(
         tls=None, max_connections=1, max_response_bytes=16 << 20, proxy=None
     ) as client:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -13,6 +13,7 @@ from urllib.parse import quote
 import click
 import orjson
 
+from openmeter_collector.cli.admin_client import PASSWORD, TOKEN, credentials, user_option
 from openmeter_collector.cli.leader import LeaderArguments
 from openmeter_collector.cli.options import given
 from openmeter_collector.cli.run import which
@@ -42,6 +43,7 @@ _EVER = "9999-12-31T23:59:59Z"
 @click.argument("action", type=click.Choice(["list", "fill", "accept"]), default="list")
 @click.option("-c", "--config", "config_file", type=click.Path(path_type=Path), help="Config.")
 @click.option("--url", help="The HTTP service of a running collector, if not that of the config.")
+@user_option
 @click.option("--journal", type=click.Path(path_type=Path), help="A journal, instead of a config.")
 @click.option("--input", "name", default="", help="Only inputs whose label or path has this in it.")
 @click.option("--from", "start", default="1970-01-01T00:00:00Z", help="Since when (RFC 3339).")
@@ -51,6 +53,7 @@ def gaps(
     action: str,
     config_file: Path | None,
     url: str | None,
+    user: str | None,
     journal: Path | None,
     name: str,
     start: str,
@@ -68,7 +71,9 @@ def gaps(
       accept  lost windows are taken off the list
     """  # noqa: D301 - \b is a word to click
     try:
-        asked = _Asked(action, name, start, end, moment_of(start), moment_of(end))
+        asked = _Asked(
+            action, name, start, end, moment_of(start), moment_of(end), credentials(user)
+        )
     except ValueError as error:
         raise ConfigError(f"gaps: {error}; write for example 2026-11-27T00:00:00Z") from error
     found = asyncio.run(_find(asked, config_file, url, journal))
@@ -88,6 +93,7 @@ class _Asked:
     end: str
     start_ms: int
     end_ms: int
+    headers: Mapping[str, str] = field(repr=False)
 
     def means(self, where: str) -> bool:
         return self.name in where
@@ -131,7 +137,9 @@ def _journals(config: Config) -> Iterator[Path]:
 
 async def _live(asked: _Asked, url: str) -> list[dict[str, Any]]:
     async with open_http_client() as client:
-        answer = await client.request("GET", f"{url}/endpoints", timeout=_TIMEOUT)
+        answer = await client.request(
+            "GET", f"{url}/endpoints", headers=asked.headers, timeout=_TIMEOUT
+        )
         paths = [path for path in _json(answer, url) if _MARK in path]
         found = []
         for path in sorted(paths):
@@ -143,10 +151,12 @@ async def _live(asked: _Asked, url: str) -> list[dict[str, Any]]:
 
 async def _ask(client: HttpClient, address: str, asked: _Asked) -> dict[str, Any]:
     if asked.action == "list":
-        answer = await client.request("GET", address, timeout=_TIMEOUT)
+        answer = await client.request("GET", address, headers=asked.headers, timeout=_TIMEOUT)
     else:
         body = orjson.dumps({"action": asked.action, "start": asked.start, "end": asked.end})
-        answer = await client.request("POST", address, body=body, timeout=60.0)
+        answer = await client.request(
+            "POST", address, headers=asked.headers, body=body, timeout=60.0
+        )
     return dict(_json(answer, address))
 
 
@@ -155,6 +165,10 @@ def _json(answer: HttpResponse, url: str) -> dict[str, Any]:
         made = orjson.loads(answer.body)
     except ValueError:
         made = None
+    if answer.status == 401:
+        raise ConfigError(
+            f"{url}: asks for a password; give --user and set {PASSWORD}, or set {TOKEN}"
+        )
     if answer.status != 200 or not isinstance(made, dict):
         said = made.get("error", "") if isinstance(made, dict) else ""
         raise ConfigError(f"{url}: answered {answer.status} {said}; is a collector there?")

@@ -158,6 +158,7 @@ class Workers:
             if drains and code in (0, SOMETHING_LEFT):
                 if code == 0:
                     self._left.discard(index)
+                    self.log.info("the journal of a worker that is no more is empty", worker=index)
                 return
             if code == 0 or self._ended_as_told(code):
                 return

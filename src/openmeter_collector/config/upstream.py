@@ -217,6 +217,16 @@ DIFFERENCES: Final[tuple[Difference, ...]] = (
         "Secrets must not get into buffers, and senders must not steer the pipeline.",
     ),
     Difference(
+        "service",
+        "leader election",
+        "`kubernetes_resources`, `prometheus` and `run_ai` run on the leader; what a former leader did is "
+        "not known to the next one, and it may go on for a while.",
+        "`schedule` and `kubernetes_usage` do, too, and what `leader_election.only_on_leader` names; the next "
+        "leader goes on where the former one stopped, which can advance nothing any more. Positions are in "
+        "a second Lease, NAME-state.",
+        "No window may be left out because the leader changed.",
+    ),
+    Difference(
         "input http_server",
         "`ws_path`",
         "Served at /post/ws even when only `path` is set.",
@@ -276,6 +286,14 @@ DIFFERENCES: Final[tuple[Difference, ...]] = (
         "The reading is lost: acknowledgements are ignored.",
         "It is tried again.",
         "Nothing is lost silently.",
+    ),
+    Difference(
+        "input kubernetes_resources",
+        "without `schedule` around it",
+        "Lists again and again, as fast as it can.",
+        "Lists once, and the pipeline ends.",
+        "Nobody wants a loop without a pause.",
+        "Put it into a `schedule`, as the published configs do.",
     ),
     Difference(
         "input run_ai",

@@ -1,5 +1,8 @@
 """Ids that stay the same, and finding out which would not."""
 
+import os
+import uuid
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -94,3 +97,27 @@ def test_a_stable_mapping_says_so():
 def test_a_peeked_counter_has_not_counted_yet():
     body, _ = compile("root = counter(min: 10, set: null)").run([SimpleDocument(b"{}")], 0)
     assert body == 9
+
+
+def test_random_ids_are_well_made_and_none_comes_twice():
+    mapping = compile("root = uuid_v4()")
+    made = [mapping.run([SimpleDocument(b"")], 0)[0].decode() for _ in range(3000)]
+    assert len(set(made)) == len(made)
+    for one in made:
+        read = uuid.UUID(one)
+        assert (str(read), read.version, read.variant) == (one, 4, uuid.RFC_4122)
+
+
+def test_a_forked_process_gives_out_ids_of_its_own():
+    mapping = compile("root = uuid_v4()")
+    mapping.run([SimpleDocument(b"")], 0)
+    reader, writer = os.pipe()
+    child = os.fork()
+    if not child:
+        os.write(writer, mapping.run([SimpleDocument(b"")], 0)[0])
+        os._exit(0)
+    os.waitpid(child, 0)
+    ours, theirs = mapping.run([SimpleDocument(b"")], 0)[0], os.read(reader, 36)
+    os.close(reader)
+    os.close(writer)
+    assert ours != theirs

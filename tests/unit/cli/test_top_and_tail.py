@@ -8,6 +8,7 @@ import pytest
 from click.testing import CliRunner
 
 from openmeter_collector.cli.admin_client import PASSWORD
+from openmeter_collector.cli.gaps import gaps
 from openmeter_collector.cli.tail import tail
 from openmeter_collector.cli.top import top
 from openmeter_collector.errors import ConfigError
@@ -93,3 +94,10 @@ def test_events_come_oldest_first_and_cannot_play_with_the_terminal(url):
 def test_a_password_that_is_wanted_or_wrong_is_said(url, more, text):
     with pytest.raises(ConfigError, match=text):
         run(top, "--url", url[0], "--once", *more, password="wrong")
+
+
+def test_gaps_shows_the_same_password(url):
+    with pytest.raises(ConfigError, match=PASSWORD):
+        run(gaps, "--url", url[0] + "/ui", "--user", "admin", password="wrong")
+    with pytest.raises(ConfigError, match="is a collector there"):
+        run(gaps, "--url", url[0] + "/ui", "--user", "admin")

@@ -25,7 +25,7 @@ from openmeter_collector.bloblang.library.times import ENTRIES as TIMES
 
 _GEOIP = "needs a licensed database of addresses"
 LEFT_OUT: dict[str, str] = {
-    "parse_parquet": "reads whole Parquet files; the aws_s3 input has a scanner for them",
+    "parse_parquet": "reads whole Parquet files at once, whatever their size",
     **{
         f"geoip_{name}": _GEOIP
         for name in (

@@ -137,7 +137,9 @@ def patch(changelog: Any) -> Any:
         if value is None:
             return None
         for kind, path, new in changes:
-            if kind == "delete":
+            if not path:
+                value = new if kind == "update" else value
+            elif kind == "delete":
                 value = _removed(value, path)
             elif kind in ("create", "update"):
                 found = paths.get(value, path[:-1]) if len(path) > 1 else value
@@ -151,7 +153,7 @@ def patch(changelog: Any) -> Any:
 def _removed(value: Value, path: tuple[str, ...]) -> Value:
     """Without what is at a path; in an array the last element takes its place, as `diff` counts."""
     found = paths.get(value, path[:-1]) if len(path) > 1 else value
-    if type(found) is not list or not path[-1:][0].isdecimal() or int(path[-1]) >= len(found):
+    if type(found) is not list or not path[-1].isdecimal() or int(path[-1]) >= len(found):
         return paths.remove(value, path)
     shorter = list(found)
     shorter[int(path[-1])] = shorter[-1]
