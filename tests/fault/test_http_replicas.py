@@ -8,7 +8,7 @@ import threading
 from contextlib import ExitStack, contextmanager, suppress
 
 import pytest
-from sink import Sink, free_port
+from sink import free_port
 
 from kit.traffic import Running, Traffic
 from kit.waiting import until_true
@@ -72,13 +72,6 @@ def _pump(source, target):
     for one in (source, target):
         with suppress(OSError):
             one.shutdown(socket.SHUT_RDWR)
-
-
-@pytest.fixture
-def sink():
-    made = Sink()
-    yield made
-    made.close()
 
 
 @pytest.fixture

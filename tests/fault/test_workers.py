@@ -9,7 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from sink import Sink, free_port
+from sink import free_port
 
 from kit.traffic import Running, Traffic
 from kit.waiting import until_true
@@ -37,13 +37,6 @@ buffer:
 output:
   openmeter: {{url: "{url}", batching: {{count: 100, period: 20ms}}}}
 """
-
-
-@pytest.fixture
-def sink():
-    made = Sink()
-    yield made
-    made.close()
 
 
 @pytest.fixture

@@ -21,6 +21,7 @@ import orjson
 
 from openmeter_collector.cli.worker import CANNOT_START, SOMETHING_LEFT
 from openmeter_collector.engine.retry import BackOff
+from openmeter_collector.engine.stores.file import replace_durably
 from openmeter_collector.errors import StorageError
 from openmeter_collector.telemetry.logs import Log
 
@@ -69,19 +70,9 @@ class Roll:
         Raises:
             StorageError: it cannot be written.
         """
-        new = self.path.with_name(self.path.name + ".new")
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            with new.open("wb") as file:
-                file.write(orjson.dumps({"workers": count}) + b"\n")
-                file.flush()
-                os.fsync(file.fileno())
-            new.replace(self.path)
-            folder = os.open(self.path.parent, os.O_RDONLY)
-            try:
-                os.fsync(folder)
-            finally:
-                os.close(folder)
+            replace_durably(self.path, orjson.dumps({"workers": count}) + b"\n")
         except OSError as error:
             raise StorageError(
                 f"{self.path}: cannot be written ({error.strerror}); "
