@@ -291,6 +291,15 @@ def rounds(calls, amount=3000, times=9):
     return best
 
 
+def alone(document, meta, text, by_hand):
+    """The mapping itself, of a document that is parsed: compiled, as closures, by hand."""
+    raw = orjson.dumps(document)
+    mapping, parsed = compile(text), orjson.loads(raw)
+    batch = [SimpleDocument(raw, meta)]
+    run, walk = mapping.run, closures(mapping.program)
+    return lambda: run(batch, 0), lambda: walk(batch, 0), lambda: by_hand(parsed, meta)
+
+
 def callables(document, meta, text, by_hand):
     raw = orjson.dumps(document)
     mapping = compile(text)
@@ -324,14 +333,17 @@ def same(first, second):
 def main():
     print(
         f"{'mapping':<24}{'events/s':>10}{'closures':>10}{'by hand':>10}{'of hand':>9}{'x clos.':>9}"
+        f"{'without JSON: of hand':>23}{'x clos.':>9}"
     )
     for name, document, meta, text, by_hand in SUBJECTS:
         calls = callables(document, meta, text, by_hand)
         assert same(calls[0](), calls[1]()), name
         assert same(calls[0](), calls[2]()), name
         ours, walked, hand = rounds(calls)
+        bare, bare_walked, bare_hand = rounds(alone(document, meta, text, by_hand))
         print(
-            f"{name:<24}{ours:>10,.0f}{walked:>10,.0f}{hand:>10,.0f}{ours / hand:>9.2f}{ours / walked:>9.2f}"
+            f"{name:<24}{ours:>10,.0f}{walked:>10,.0f}{hand:>10,.0f}{ours / hand:>9.2f}"
+            f"{ours / walked:>9.2f}{bare / bare_hand:>23.2f}{bare / bare_walked:>9.2f}"
         )
     if "--profile" in sys.argv:
         profile()

@@ -119,13 +119,15 @@ def main() -> None:
         config = where / "published.yaml"
         config.write_text(PUBLISHED)
         published = run(where / "published", ["run", "-c", str(config)])
+        # One request at a time would deliver 500 events a second at most.
+        run(where / "published-slow-sink", ["run", "-c", str(config)], "--fault", "slow=0.2")
     print(
         f"published against ours: accepted {published[0] / ours[0]:.2f}, delivered "
         f"{published[1] / ours[1]:.2f}, processor time {published[2] / ours[2]:.2f} times"
     )
 
 
-def run(where: Path, command: list[str]) -> tuple[float, float, float]:
+def run(where: Path, command: list[str], *sandbox: str) -> tuple[float, float, float]:
     """Accepted and delivered events a second, and microseconds of processor time an event."""
     where.mkdir()
     ingest, admin, sink = free_port(), free_port(), free_port()
@@ -139,7 +141,7 @@ def run(where: Path, command: list[str]) -> tuple[float, float, float]:
         "LOG_LEVEL": "WARN",
     }
     with (
-        started([*SANDBOX, "--listen", f"127.0.0.1:{sink}"], sink),
+        started([*SANDBOX, "--listen", f"127.0.0.1:{sink}", *sandbox], sink),
         started([*COLLECTOR[:2], *command], ingest, **env) as collector,
     ):
         before = collector.cpu

@@ -41,6 +41,7 @@ from openmeter_collector.component.scanner import (
     Source,
 )
 from openmeter_collector.component.state import State, StateStore
+from openmeter_collector.component.tracer import Attribute, Span, Tracer
 from openmeter_collector.component.windowed import (
     Unfinished,
     Unobtainable,
@@ -131,6 +132,7 @@ __all__ = [
     "AsgiReceive",
     "AsgiSend",
     "AsyncProcessor",
+    "Attribute",
     "Authorizer",
     "Batch",
     "BatchFailed",
@@ -217,12 +219,14 @@ __all__ = [
     "ShortWay",
     "Shown",
     "Source",
+    "Span",
     "Stage",
     "State",
     "StateStore",
     "StorageError",
     "Superseded",
     "Timer",
+    "Tracer",
     "TracerNode",
     "Undeliverable",
     "Unfinished",

@@ -7,9 +7,12 @@ import signal
 import sys
 from contextlib import asynccontextmanager
 from pathlib import Path
+from urllib.parse import parse_qs
 
 import aiohttp
 
+from openmeter_collector.component.env import ListenOptions
+from openmeter_collector.server.listener import listen
 from openmeter_collector.testing.running import free_port
 from openmeter_collector.testing.sandbox import Sandbox
 
@@ -153,3 +156,93 @@ async def test_the_quickstarts_seeder(tmp_path):
             assert await process.wait() == 0
         assert len(sandbox.events) == 10
         assert {event.source for event in sandbox.events} == {"api-gateway"}
+
+
+def arguments(name, **overrides):
+    """`-c` with a published config, and what belongs to the place."""
+    made = ["-c", str(PUBLISHED / f"{name}.yaml"), "-s", f"http.address=127.0.0.1:{free_port()}"]
+    for path, value in overrides.items():
+        made += ["-s", f"{path.replace('__', '.')}={value}"]
+    return made
+
+
+async def run_to_the_end(*given, cwd, env):
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "openmeter_collector.cli.main", *given,
+        cwd=cwd, env={**os.environ, **env}, stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )  # fmt: skip
+    async with asyncio.timeout(90):
+        said, _ = await process.communicate()
+    assert process.returncode == 0, said.decode()
+
+
+async def test_the_databases_example_with_its_seeder(tmp_path):
+    """Rows that the seeder wrote become events, with the plan of the customer."""
+    (tmp_path / "init.sql").write_text(
+        "CREATE TABLE IF NOT EXISTS messages (message_id TEXT PRIMARY KEY, account_id TEXT, "
+        "sender TEXT, recipient TEXT, message TEXT, time DATETIME);\n"
+    )
+    env = {"DATABASE_DRIVER": "sqlite", "DATABASE_DSN": f"file:{tmp_path}/chat.db",
+           "SEEDER_INTERVAL": "1ms"}  # fmt: skip
+    await run_to_the_end(
+        *arguments("database-seeder", input__generate__count=12), cwd=tmp_path, env=env
+    )
+    async with Sandbox().serve() as sandbox:
+        env["OPENMETER_URL"] = sandbox.url
+        await run_to_the_end(*arguments("database"), cwd=tmp_path, env=env)
+        events = [json.loads(event.raw) for event in sandbox.events]
+    assert len(events) == 12
+    for event in events:
+        data = event["data"]
+        enterprise = event["subject"] == "dundermifflin"
+        assert event["type"] == "chat-message"
+        assert data["plan"] == ("enterprise" if enterprise else "pro")
+        assert data["message_length_billable"] == (0 if enterprise else data["message_length"])
+
+
+async def test_the_opentelemetry_page_with_its_seeder(tmp_path):
+    port = free_port()
+    async with Sandbox().serve() as sandbox:
+        env = {"OPENMETER_URL": sandbox.url, "OTLP_ADDRESS": f"127.0.0.1:{port}",
+               "SEEDER_INTERVAL": "1ms"}  # fmt: skip
+        taking = arguments("opentelemetry", input__otel_log__address=f"127.0.0.1:{port}")
+        async with collector(*taking, cwd=tmp_path, env=env):
+            await until_ready(taking[3].rpartition(":")[2])
+            await run_to_the_end(
+                *arguments("opentelemetry-seeder", input__generate__count=5), cwd=tmp_path, env=env
+            )
+            await sandbox.wait_for_events(5)
+        events = [json.loads(event.raw) for event in sandbox.events]
+    assert {event["source"] for event in events} == {"otlp-log"}
+    assert all(event["data"]["method"] in ("GET", "POST") for event in events)
+    assert all(isinstance(event["data"]["duration_ms"], int) for event in events)
+
+
+async def test_the_prometheus_page(tmp_path):
+    asked = []
+
+    async def prometheus(scope, receive, send):
+        body = await receive()
+        asked.append(parse_qs(body["body"].decode()))
+        moment = float(asked[-1]["time"][0])
+        sample = {"metric": {"instance": "node-1"}, "value": [moment, "12.5"]}
+        found = {"status": "success", "data": {"resultType": "vector", "result": [sample]}}
+        head = [(b"content-type", b"application/json")]
+        await send({"type": "http.response.start", "status": 200, "headers": head})
+        await send({"type": "http.response.body", "body": json.dumps(found).encode()})
+
+    async with (
+        Sandbox().serve() as sandbox,
+        listen(prometheus, ListenOptions("127.0.0.1:0")) as bound,
+    ):
+        env = {"OPENMETER_URL": sandbox.url, "PROMETHEUS_URL": f"http://{bound.address}"}
+        given = arguments("prometheus", input__prometheus__schedule='"* * * * * *"')
+        async with collector(*given, cwd=tmp_path, env=env):
+            await sandbox.wait_for_events(2)
+        event = json.loads(sandbox.events[0].raw)
+    assert (event["type"], event["source"], event["subject"]) == (
+        "node_cpu_usage", "prometheus", "node-1",
+    )  # fmt: skip
+    assert event["data"]["value"][1] == "12.5"
+    assert asked[0]["query"][0].startswith("sum(increase(node_cpu_seconds_total")

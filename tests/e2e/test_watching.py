@@ -138,3 +138,28 @@ output:
     head, *rows = done.stdout.splitlines()
     assert head.split() == ["output", "type", "subject", "time", "id", "data"]
     assert [row.split()[1:3] for row in rows] == [["request", "customer-1"]] * 2
+
+
+def test_a_dry_run_tells_no_source_that_its_events_are_safe(tmp_path):
+    """A file that is deleted once it is delivered is still there; nor is one made."""
+    (tmp_path / "usage.jsonl").write_text('{"id":"1"}\n{"id":"2"}\n')
+    (tmp_path / "config.yaml").write_text("""
+input: {file: {paths: [./usage.jsonl], delete_on_finish: true, scanner: {lines: {}}}}
+output:
+  switch:
+    cases:
+      - {check: this.id == "1", output: {file: {path: out.txt}}}
+      - {output: {broker: {outputs: [{file: {path: out.txt}}, {drop: {}}]}}}
+""")
+    command = [sys.executable, "-m", "openmeter_collector.cli.main", "run", "--dry-run"]
+    done = subprocess.run(
+        [*command, "--format", "json", "config.yaml"], cwd=tmp_path, capture_output=True,
+        text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    shown = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [(one["output"], one["event"]["id"]) for one in shown] == [
+        ("root.output.switch.cases.0.output", "1"),
+        ("root.output.switch.cases.1.output.broker.outputs.0", "2"),
+    ]
+    assert sorted(one.name for one in tmp_path.iterdir()) == ["config.yaml", "usage.jsonl"]

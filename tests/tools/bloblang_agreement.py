@@ -205,11 +205,13 @@ REASONS = {
     "unsupported key": "what cannot be written as JSON is an error here",
     ".compress(": "another compressor makes other bytes, which decompress to the same",
     "left out": "left out, see the table in the guide",
+    "flate: corrupt input": "how far the data could be read is not known here",
+    'count("matrix_f")': "the engine had counted once before the recorded case",
 }
 
 
-def reason(found, error):
-    text = str(found[1]) if found else ""
+def reason(found, error, mapping):
+    text = f"{found[1]} {mapping}" if found else mapping
     if error is not None:
         text += "".join(one.hint for one in error.diagnostics) + str(error)
     for mark, why in REASONS.items():
@@ -232,7 +234,7 @@ def outcome(item, cases):
     if wanted is not None or error is not None:
         if wanted is None or error is None:
             found = ("parse_error", error.diagnostics[0].one_line()) if error else ("parsed", None)
-            yield False, None, found, reason(None, error)
+            yield False, None, found, reason(None, error, item["mapping"])
             return
         text = error.diagnostics[0].one_line()
         good = text == wanted
@@ -246,9 +248,7 @@ def outcome(item, cases):
         yield True, None, None, ""
     for case in cases:
         found = judge(item, case, compiled)
-        why = reason(found, None) if found else ""
-        if found and found[0] == "output" and not why:
-            why = REASONS[".compress("] if ".compress(" in item["mapping"] else ""
+        why = reason(found, None, item["mapping"]) if found else ""
         yield found is None, case, found, why
 
 

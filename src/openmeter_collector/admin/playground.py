@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from importlib import resources
 from typing import Any, Final
 
 import orjson
 
 from openmeter_collector import bloblang
+from openmeter_collector.admin.pages import HEADERS, static
 from openmeter_collector.bloblang import DELETED, NOTHING, SimpleDocument
 from openmeter_collector.component.env import AsgiReceive, AsgiSend, Scope
 from openmeter_collector.server.guards import answer
@@ -24,18 +24,6 @@ from openmeter_collector.values import json_exact
 MOST_BYTES: Final = 4 << 20
 """Of a request: document and mapping together."""
 _PATIENCE: Final = 5.0
-_POLICY: Final = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
-    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-)
-_HEADERS: Final = [
-    (b"content-security-policy", _POLICY.encode()),
-    (b"x-content-type-options", b"nosniff"),
-    (b"referrer-policy", b"no-referrer"),
-    (b"cross-origin-opener-policy", b"same-origin"),
-    (b"cross-origin-resource-policy", b"same-origin"),
-    (b"cache-control", b"no-store"),
-]
 _STATIC: Final = {
     "/": ("playground.html", b"text/html; charset=utf-8"),
     "/playground.js": ("playground.js", b"text/javascript; charset=utf-8"),
@@ -48,7 +36,10 @@ Write = Callable[[str, str], None]
 
 
 def attempt(
-    document: str, mapping: str, registry: bloblang.Registry = bloblang.STANDARD
+    document: str,
+    mapping: str,
+    registry: bloblang.Registry = bloblang.STANDARD,
+    services: bloblang.Services | None = None,
 ) -> dict[str, Any]:
     """Run a mapping on a document.
 
@@ -57,7 +48,7 @@ def attempt(
         mapping, `shown` (the line with a caret below the place) and `stage`: `parse` or `run`.
     """
     try:
-        program = bloblang.compile(mapping, registry=registry)
+        program = bloblang.compile(mapping, registry=registry, services=services)
     except bloblang.MappingError as error:
         first = error.diagnostics[0]
         excerpt = error.rendered().partition("\n")[2]
@@ -106,6 +97,7 @@ class Playground:
         mapping: str = "",
         registry: bloblang.Registry = bloblang.STANDARD,
         write: Write | None = None,
+        services: bloblang.Services | None = None,
     ) -> None:
         """Take what the page starts with.
 
@@ -113,11 +105,13 @@ class Playground:
             hosts: the names that a request may use for this server. Any other is refused: a page from
                 elsewhere must not reach this one under a name of its own.
             write: told every change.
+            services: what mappings may reach outside the document; by default what this process may.
         """
         self._hosts = hosts
         self._start = {"document": document, "mapping": mapping}
         self._registry = registry
         self._write = write
+        self._services = services
 
     async def __call__(self, scope: Scope, receive: AsgiReceive, send: AsgiSend) -> None:
         """Answer one request."""
@@ -126,8 +120,7 @@ class Playground:
             await _say(send, 403, b"this page is for its own address only\n")
         elif scope["path"] in _STATIC and scope["method"] in ("GET", "HEAD"):
             name, kind = _STATIC[scope["path"]]
-            file = resources.files("openmeter_collector.admin") / "static" / name
-            await _say(send, 200, file.read_bytes(), kind, head=scope["method"] == "HEAD")
+            await _say(send, 200, static(name), kind, head=scope["method"] == "HEAD")
         elif scope["path"] == "/start" and scope["method"] == "GET":
             await _say(send, 200, orjson.dumps(self._start), b"application/json")
         elif scope["path"] == "/attempt" and scope["method"] == "POST":
@@ -170,7 +163,7 @@ class Playground:
 
     async def _made(self, document: str, mapping: str) -> dict[str, Any]:
         # In a thread: a mapping that takes long must not hold up the page.
-        working = asyncio.to_thread(attempt, document, mapping, self._registry)
+        working = asyncio.to_thread(attempt, document, mapping, self._registry, self._services)
         try:
             made = await asyncio.wait_for(working, _PATIENCE)
         except TimeoutError:
@@ -187,4 +180,4 @@ async def _say(
     send: AsgiSend, status: int, body: bytes, kind: bytes = b"text/plain; charset=utf-8",
     *, head: bool = False,
 ) -> None:  # fmt: skip
-    await answer(send, status, body, kind, headers=_HEADERS, head=head)
+    await answer(send, status, body, kind, headers=HEADERS, head=head)

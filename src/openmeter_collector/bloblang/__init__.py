@@ -27,6 +27,7 @@ from openmeter_collector.bloblang.program import Mapping, MappingFailed, Result
 from openmeter_collector.bloblang.reads import Reads
 from openmeter_collector.bloblang.services import FileReader, Services
 from openmeter_collector.bloblang.spans import Source
+from openmeter_collector.bloblang.stability import Unstable
 from openmeter_collector.bloblang.statements import parse
 from openmeter_collector.values.kinds import DELETED, NOTHING, Value
 
@@ -52,6 +53,7 @@ __all__ = [
     "Services",
     "SimpleDocument",
     "TypeFail",
+    "Unstable",
     "Value",
     "compile",
     "compile_interpolated",

@@ -99,7 +99,7 @@ def _function(node: Function) -> str:
     if name == "json":
         return f"json path `{argument.value}`"
     if name in ("meta", "metadata", "root_meta"):
-        noun = {"meta": "meta", "metadata": "metadata", "root_meta": "root meta"}[name]
+        noun = {"meta": "meta", "metadata": "metadata", "root_meta": "root_meta"}[name]
         return f"{noun} field {argument.value}" if argument.value else f"{noun} object"
     if name == "var":
         return f"variable {argument.value}"

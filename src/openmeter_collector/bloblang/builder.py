@@ -14,6 +14,7 @@ from openmeter_collector.bloblang import arithmetic, convert
 from openmeter_collector.bloblang.annotate import annotation
 from openmeter_collector.bloblang.definition import REQUIRED, Entry, Param, Registry
 from openmeter_collector.bloblang.failure import DivideFail, Fail, MismatchFail, machine_type
+from openmeter_collector.bloblang.paths import split
 from openmeter_collector.bloblang.services import Services
 from openmeter_collector.bloblang.spans import Span
 from openmeter_collector.bloblang.syntax import (
@@ -25,6 +26,7 @@ from openmeter_collector.bloblang.syntax import (
     Method,
     Node,
     Object,
+    extend,
 )
 from openmeter_collector.values.kinds import DELETED, NOTHING, Int64, Value
 
@@ -69,6 +71,9 @@ class Builder:
         arguments, named = match_arguments(entry, given)
         prepared = self._prepare(entry, arguments)
         node = Method(target, entry, arguments, named, _written(given), prepared, span=span)
+        if entry.is_path and arguments[0].node is None:
+            # With a known path this is the path, in errors as well.
+            return extend(target, split(arguments[0].value), span, node)
         if entry.static and isinstance(target, Literal) and not _dynamic(entry, arguments):
             if entry.prepared:
                 value = _attempt(prepared, target.value)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from typing import Any, Final
 
-from openmeter_collector.bloblang.failure import Fail, TypeFail, type_name
+from openmeter_collector.bloblang.failure import Fail, TypeFail, shown, type_name
 from openmeter_collector.bloblang.gotext import strconv
 from openmeter_collector.bloblang.gotext.layout import parse_rfc3339
 from openmeter_collector.values import json as value_json
@@ -193,7 +193,7 @@ def _float_to_int(value: float) -> int:
         raise Fail("float value is too large to be cast as a signed integer")
     if value < -9.223372036854775808e18:
         raise Fail("float value is too small to be cast as a signed integer")
-    if not value.is_integer():
+    if not value.is_integer() or value > INT64_MAX:
         raise Fail(_ROUND_FIRST.format("a signed integer"))
     return truncated(value)
 
@@ -220,24 +220,27 @@ def to_uint(value: Value) -> int:
         raise Fail("cannot convert NAN to an unsigned integer")
     if value > 1.8446744073709552e19:
         raise Fail("float value is too large to be cast as an unsigned integer")
-    if not value.is_integer():
+    if not value.is_integer() or value > UINT64_MAX:
         raise Fail(_ROUND_FIRST.format("an unsigned integer"))
     return int(value)
 
 
 def get_timestamp(value: Value) -> Timestamp:
-    """A timestamp, unix seconds, or RFC 3339 text."""
+    """A timestamp, unix seconds, or RFC 3339 text.
+
+    Raises:
+        Fail: it is none, or further away than 64 bits of seconds can say.
+    """
     if isinstance(value, Timestamp):
         return value
-    if isinstance(value, int) and value is not True and value is not False:
-        return Timestamp(int(value) * _GIGA, LOCAL_ZONE)
-    if isinstance(value, float):
+    if isinstance(value, (int, float)) and value is not True and value is not False:
         if isinstance(value, SourceNumber) and math.isinf(value):
             return parse_rfc3339(value.text)
-        if not math.isfinite(value):
-            return Timestamp(INT64_MIN * _GIGA, LOCAL_ZONE)
-        whole = math.trunc(value)
-        return Timestamp(whole * _GIGA + int((value - whole) * 1e9), LOCAL_ZONE)
+        whole = int(value) if isinstance(value, int) or math.isfinite(value) else INT64_MAX + 1
+        if not INT64_MIN <= whole <= INT64_MAX:
+            raise Fail(f"{shown(value)} is out of range of the time: it does not fit 64 bits")
+        rest = 0 if isinstance(value, int) else int((value - whole) * 1e9)
+        return Timestamp(whole * _GIGA + rest, LOCAL_ZONE)
     if isinstance(value, (str, bytes)):
         return parse_rfc3339(value if isinstance(value, str) else decode(value))
     raise TypeFail(value, "number", "string")
@@ -283,8 +286,15 @@ def to_bytes(value: Value) -> bytes:
 
 
 def html_json(value: Value) -> bytes:
-    """JSON with `<`, `>` and `&` escaped; `null` for what has no JSON form."""
-    out = value_json.dumps(value)
+    """JSON with `<`, `>` and `&` escaped.
+
+    Raises:
+        Fail: there is something in `value` that has no JSON form, such as a NaN.
+    """
+    try:
+        out = value_json.dumps(value)
+    except value_json.EncodeError as error:
+        raise Fail(str(error)) from None
     for char, escape in ((b"<", b"\\u003c"), (b">", b"\\u003e"), (b"&", b"\\u0026")):
         if char in out:
             out = out.replace(char, escape)

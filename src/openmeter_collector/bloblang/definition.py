@@ -103,6 +103,9 @@ class Entry:
         marks: may answer with `deleted()` or `nothing()`.
         total: cannot fail.
         special: has a code template of its own in the emitter.
+        ours: only this collector has it.
+        unstable: "random", "count" or "clock": why another run answers otherwise; "" if it does not.
+        is_path: with a known argument it is that path below the receiver.
         stateful: called once for each place it is used at, without arguments; what it answers
             with is called for each message, with functions for the arguments.
     """
@@ -125,7 +128,10 @@ class Entry:
     total: bool = False
     special: bool = False
     stateful: bool = False
+    is_path: bool = False
     reads: str = ""
+    ours: bool = False
+    unstable: str = ""
 
     @property
     def noun(self) -> str:
@@ -147,6 +153,7 @@ def method(
     static: bool = False,
     marks: bool = False,
     special: bool = False,
+    is_path: bool = False,
     name: str = "",
 ) -> Decorator:
     """Declare a method; the first parameter of the function is the receiver."""
@@ -166,6 +173,7 @@ def method(
             static=static,
             marks=marks,
             special=special,
+            is_path=is_path,
         )
 
     return declare
@@ -188,6 +196,8 @@ def function(
     name: str = "",
     fixed: Sequence[str] = (),
     reads: str = "",
+    ours: bool = False,
+    unstable: str = "",
 ) -> Decorator:
     """Declare a function; `fixed` names parameters that must be known at compile time."""
 
@@ -214,6 +224,8 @@ def function(
             special=special,
             stateful=stateful is not None,
             reads=reads,
+            ours=ours,
+            unstable=unstable,
         )
 
     return declare

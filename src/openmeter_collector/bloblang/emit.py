@@ -39,6 +39,8 @@ from openmeter_collector.bloblang.syntax import (
 MAPPING: Final = "mapping"
 MUTATION: Final = "mutation"
 QUERY: Final = "query"
+VALUE: Final = "value"
+"""As a mapping, but text stays text: what it answers with is a value and no message."""
 
 
 @dataclass(frozen=True)
@@ -204,6 +206,9 @@ class FunctionEmitter(CallEmitter):
 
     def _epilogue(self) -> None:
         root: ast.expr = py.load("root")
+        if self.settings.mode == VALUE:
+            self.block.append(ast.Return(ast.Tuple([root, py.constant(None)], ast.Load())))
+            return
         test = py.same(py.call("type", py.load("root")), py.load("str"))
         root = py.choose(test, py.call("r_encode", py.load("root")), py.load("root"))
         meta: ast.expr = py.constant(None)

@@ -109,11 +109,7 @@ class CallEmitter(ContainerEmitter):
         value = self.expression(node, inner)
         body: list[ast.stmt] = [*self.block, ast.Return(value)]
         self.block, self.blocks, self.nesting = outer, blocks, nesting
-        if fails(node, defined=self.settings.defined):
-            settled = py.call(
-                "r_settle", py.load("e"), py.load(self.unit_name), py.load(self.keep(node))
-            )
-            body = [py.attempt(body, ["r_Fail"], [ast.Raise(settled, None)], bind="e")]
+        body = self.settled(body, node)
         made = py.function(name, [param], body)
         self.locate(made, node)
         self.block.append(made)
@@ -168,6 +164,10 @@ class CallEmitter(ContainerEmitter):
 
     def _var(self, node: Function, context: Context) -> ast.expr:
         (name,) = self.arguments(node, context)
+        if context.in_field:
+            made = py.call("r_no_variables")
+            self.locate(made, node)
+            return made
         known = ast.Dict(
             [py.constant(one) for one in self.variables],
             [py.load(self.variable_name(one)) for one in self.variables],
@@ -323,7 +323,7 @@ class CallEmitter(ContainerEmitter):
         outer, self.block = self.block, []
         blocks, self.blocks = self.blocks, 0
         value = self.expression(node.target, replace(context, index=index))
-        body = [*self.block, ast.Return(value)]
+        body = self.settled([*self.block, ast.Return(value)], node.target)
         self.block, self.blocks = outer, blocks
         made = py.function(name, [index], body)
         self.locate(made, node)

@@ -414,9 +414,21 @@ class NodeEmitter(CodeWriter):
         blocks, self.blocks = self.blocks, 0
         outer, self.block = self.block, []
         value = self.expression(node, context)
-        body = [*self.block, ast.Return(value)]
+        body = self.settled([*self.block, ast.Return(value)], node)
         self.block, self.blocks = outer, blocks
         return name, py.function(name, [], body)
+
+    def settled(self, body: list[ast.stmt], node: Node) -> list[ast.stmt]:
+        """The body of a function that computes a node: failures leave it completed.
+
+        Only its own frame knows where in the node they happened.
+        """
+        if not fails(node, defined=self.settings.defined):
+            return body
+        settled = py.call(
+            "r_settle", py.load("e"), py.load(self.unit_name), py.load(self.keep(node))
+        )
+        return [py.attempt(body, ["r_Fail"], [ast.Raise(settled, None)], bind="e")]
 
     # Contexts -----------------------------------------------------------------------------
 

@@ -31,7 +31,6 @@ from openmeter_collector.bloblang.spans import Span
 from openmeter_collector.bloblang.syntax import (
     Bracket,
     Field,
-    Get,
     If,
     Lambda,
     Literal,
@@ -40,6 +39,7 @@ from openmeter_collector.bloblang.syntax import (
     Node,
     Not,
     Variable,
+    extend,
 )
 
 MAX_DEPTH: Final = 48
@@ -465,12 +465,3 @@ class ExpressionParser(Combinators):
         except Failure as failure:
             raise failure.expecting("match case") from None
         return node, term(self.text, optional_spaces(self.text, end), "=>")
-
-
-def extend(target: Node, path: tuple[str, ...], span: Span) -> Node:
-    """A path into `target`; paths into paths become one."""
-    if isinstance(target, Field):
-        return Field(target.context, target.path + path, span=span)
-    if isinstance(target, Get):
-        return Get(target.target, target.path + path, span=span)
-    return Get(target, path, span=span)

@@ -32,6 +32,7 @@ from openmeter_collector.bloblang.syntax import (
     Object,
     Program,
     Variable,
+    as_written,
 )
 from openmeter_collector.values.kinds import Float64
 from openmeter_collector.values.numbers import digits_of, plain
@@ -161,9 +162,8 @@ class _Printer:
     def tall(self, node: Node, depth: int) -> str:
         """An expression over several lines."""
         pad, end = "  " * (depth + 1), "  " * depth
+        node = as_written(node)
         match node:
-            case Literal(written=written) if written is not None:
-                return self.tall(written, depth)
             case Array(items=items) if items:
                 rows = "".join(f"{pad}{self.show(item, depth + 1)},\n" for item in items)
                 return f"[\n{rows}{end}]"
@@ -183,7 +183,7 @@ class _Printer:
             case If():
                 return self.tall_if(node, depth)
             case Method(target=target, entry=entry) if isinstance(
-                target, (Method, Get, Function, Bracket)
+                as_written(target), (Method, Get, Function, Bracket)
             ):
                 return f"{self.tall(target, depth)}.\n{pad}{entry.name}({self.arguments(node)})"
         return self.flat(node)
@@ -207,9 +207,10 @@ class _Printer:
 
     def flat(self, node: Node) -> str:
         """An expression on one line."""
+        node = as_written(node)
         match node:
-            case Literal(value=value, written=written):
-                return self.flat(written) if written is not None else _literal(value)
+            case Literal(value=value):
+                return _literal(value)
             case Field(context=context, path=path):
                 return _path((context, *path))
             case Get(target=target, path=path):
@@ -258,8 +259,7 @@ class _Printer:
 
     def operand(self, node: Node) -> str:
         """What a dot or a `!` may follow: anything else goes into brackets."""
-        if isinstance(node, Literal) and node.written is not None:
-            return self.operand(node.written)
+        node = as_written(node)
         shown = self.flat(node)
         loose = isinstance(node, (Binary, Lambda, Not, If, Match))
         negative = isinstance(node, Literal) and shown.startswith("-")
@@ -269,17 +269,14 @@ class _Printer:
         level = _LEVELS[node.operator]
         right = self.side(node.right, level, right=True)
         if node.negation:
-            inner = node.right
-            while isinstance(inner, Literal) and inner.written is not None:
-                inner = inner.written
+            inner = as_written(node.right)
             return "-" + (
                 f"({self.flat(inner)})" if isinstance(inner, Binary) else self.operand(inner)
             )
         return f"{self.side(node.left, level, right=False)} {node.operator} {right}"
 
     def side(self, node: Node, level: int, *, right: bool) -> str:
-        while isinstance(node, Literal) and node.written is not None:
-            node = node.written
+        node = as_written(node)
         shown = self.flat(node)
         if isinstance(node, Binary) and not node.negation:
             inner = _LEVELS[node.operator]

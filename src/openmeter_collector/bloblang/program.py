@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping as AnyMapping
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, Final
 
 from openmeter_collector.bloblang.blame import Unit, settle
 from openmeter_collector.bloblang.check import warnings_of
@@ -16,6 +17,7 @@ from openmeter_collector.bloblang.emit import (
     MAPPING,
     MUTATION,
     QUERY,
+    VALUE,
     Emitted,
     Settings,
     emit,
@@ -27,6 +29,8 @@ from openmeter_collector.bloblang.spans import Source
 from openmeter_collector.bloblang.syntax import Assign, Node, Program
 from openmeter_collector.errors import CollectorError
 from openmeter_collector.values.kinds import DELETED, NOTHING, Value
+
+_UNPRINTABLE: Final = re.compile("[\ud800-\udfff]")
 
 Batch = Sequence[Document]
 Result = tuple[Value, AnyMapping[str, Value] | None]
@@ -59,7 +63,8 @@ class MappingFailed(CollectorError):
     def __init__(
         self, text: str, source: Source, line: int, column: int, partial: Result | None = None
     ) -> None:
-        super().__init__(text)
+        # Bytes that are no text travel as lone surrogates, which nothing can print.
+        super().__init__(_UNPRINTABLE.sub("\ufffd", text))
         self.mapping = source.name
         self.line = line
         self.column = column
@@ -155,6 +160,15 @@ class Mapping:
             MappingFailed: an expression failed.
         """
         body, _ = self.run(batch, index)
+        return body
+
+    def value(self, document: Document) -> Value:
+        """The value that the mapping makes of a document outside of a pipeline; text stays text.
+
+        Raises:
+            MappingFailed: an expression failed.
+        """
+        body, _ = self._guarded(self._emitted(VALUE, defined=True), [document], 0)
         return body
 
     def check(self, batch: Batch, index: int) -> bool:

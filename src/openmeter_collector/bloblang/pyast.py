@@ -52,7 +52,9 @@ def compare(left: ast.expr, operator: ast.cmpop, right: ast.expr) -> ast.expr:
 
 
 def same(left: ast.expr, right: ast.expr) -> ast.expr:
-    """`left is right`."""
+    """`left is right`; known at once for two constants, which Python warns about."""
+    if isinstance(left, ast.Constant) and isinstance(right, ast.Constant):
+        return constant(left.value is right.value)
     return compare(left, ast.Is(), right)
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from openmeter_collector.bloblang.annotate import dotted
+from openmeter_collector.bloblang.stability import Unstable, unstable_of
 from openmeter_collector.bloblang.survey import document_uses
 from openmeter_collector.bloblang.syntax import (
     Function,
@@ -28,6 +29,8 @@ class Reads:
         files: paths of files; "" stands for computed ones.
         batch: whether it looks at other messages of the batch.
         content: whether it looks at the raw bytes.
+        unstable: what another run would answer otherwise, and where it is written to.
+        ours: names of functions and methods that only this collector has.
     """
 
     paths: frozenset[str] = frozenset()
@@ -36,6 +39,20 @@ class Reads:
     files: frozenset[str] = frozenset()
     batch: bool = False
     content: bool = False
+    unstable: Unstable = field(default_factory=Unstable)
+    ours: frozenset[str] = frozenset()
+
+    @property
+    def random(self) -> frozenset[str]:
+        """Functions called that give random data or counts, such as `uuid_v4`."""
+        kinds = self.unstable.everywhere
+        return frozenset(name for name, kind in kinds.items() if kind != "clock")
+
+    @property
+    def clock(self) -> frozenset[str]:
+        """Functions called that look at the clock, such as `now`."""
+        kinds = self.unstable.everywhere
+        return frozenset(name for name, kind in kinds.items() if kind == "clock")
 
 
 def reads_of(program: Program) -> Reads:
@@ -43,12 +60,15 @@ def reads_of(program: Program) -> Reads:
     paths: set[str] = {dotted(path) for path in document_uses(program.statements).read}
     found: dict[str, set[str]] = {"metadata": set(), "env": set(), "file": set()}
     batch = content = False
+    ours: set[str] = set()
     waiting: list[Node] = [*program.statements, *program.maps.values()]
     while waiting:
         node = waiting.pop()
         waiting.extend(children(node))
         if isinstance(node, Literal) and node.written is not None:
             waiting.append(node.written)
+        if isinstance(node, (Function, Method)) and node.entry.ours:
+            ours.add(node.entry.name)
         if isinstance(node, Metadata):
             found["metadata"].add(node.key)
         elif isinstance(node, Method):
@@ -72,4 +92,6 @@ def reads_of(program: Program) -> Reads:
         frozenset(found["file"]),
         batch,
         content,
+        unstable_of(program),
+        frozenset(ours),
     )

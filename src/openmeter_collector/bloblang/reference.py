@@ -48,13 +48,14 @@ def _index(registry: Registry) -> str:
     for category in _categories(registry):
         lines += [f"## [{_TITLES.get(category, category)}]({category}.md)", ""]
         for noun in ("function", "method"):
-            names = sorted(
-                entry.name
-                for entry in registry
-                if entry.category == category and entry.noun == noun
+            found = sorted(
+                (entry for entry in registry if entry.category == category and entry.noun == noun),
+                key=lambda entry: entry.name,
             )
-            if names:
-                shown = ", ".join(f"[`{name}`]({category}.md#{noun}-{name})" for name in names)
+            if found:
+                shown = ", ".join(
+                    f"[`{entry.name}`]({category}.md#{_anchor(entry)})" for entry in found
+                )
                 lines += [f"{noun.capitalize()}s: {shown}", ""]
     if registry.left_out:
         lines += [
@@ -69,14 +70,24 @@ def _index(registry: Registry) -> str:
     return "\n".join(lines)
 
 
+def _heading(entry: Entry) -> str:
+    status = "" if entry.status == "stable" else f" ({entry.status})"
+    return f"{entry.noun} {entry.name}{status}"
+
+
+def _anchor(entry: Entry) -> str:
+    """What pages make of a heading, for links to it."""
+    return _heading(entry).replace(" ", "-").replace("(", "").replace(")", "")
+
+
 def entry_page(entry: Entry) -> str:
     """The page of one function or method."""
-    status = "" if entry.status == "stable" else f" ({entry.status})"
     lines = [
-        f"## {entry.noun} {entry.name}{status}",
+        f"## {_heading(entry)}",
         "",
         f"`{signature(entry)}`",
         "",
+        *(["Only this collector has it.", ""] if entry.ours else []),
         entry.doc,
         "",
     ]

@@ -35,6 +35,7 @@ class Services:
         folder: what relative paths are relative to.
         counters: the numbers behind `count(name)`; share it to share the counters.
         now: unix time in nanoseconds.
+        here: the folder of the file that is being compiled, if it is one; "" for `folder`.
     """
 
     env: Mapping[str, str] = field(default_factory=lambda: os.environ)
@@ -42,14 +43,15 @@ class Services:
     folder: str = field(default_factory=os.getcwd)
     counters: dict[str, Iterator[int]] = field(default_factory=dict)
     now: Callable[[], int] | None = None
+    here: str = ""
 
     def resolve(self, path: str, folder: str = "") -> str:
         """The absolute form of a path."""
         return posixpath.normpath(posixpath.join(self.folder, folder, path))
 
-    def content(self, path: str) -> bytes:
+    def content(self, path: str, folder: str = "") -> bytes:
         """A file's content; fails with the text the operating system has for it."""
-        absolute = self.resolve(path)
+        absolute = self.resolve(path, folder)
         try:
             return self.read(absolute)
         except OSError as error:

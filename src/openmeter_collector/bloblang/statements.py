@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import posixpath
+from dataclasses import replace
 
 from openmeter_collector.bloblang.builder import Builder
 from openmeter_collector.bloblang.combinators import Parsed, Rule
@@ -68,12 +69,9 @@ def diagnostic(source: Source, failure: Failure) -> Diagnostic:
 class StatementParser(ExpressionParser):
     """Parses one source, and the files it imports."""
 
-    def __init__(
-        self, source: Source, builder: Builder, folder: str = "", imports: tuple[str, ...] = ()
-    ) -> None:
+    def __init__(self, source: Source, builder: Builder, imports: tuple[str, ...] = ()) -> None:
         super().__init__(source.text, builder)
         self.source = source
-        self.folder = folder
         self.imports = imports
         self.maps: dict[str, MapDefinition] = {}
         self.blocks = 0
@@ -116,7 +114,7 @@ class StatementParser(ExpressionParser):
     def load(self, path: str, pos: int) -> Program:
         """Parse a file that is imported at `pos`."""
         services = self.build.services
-        full = services.resolve(path, self.folder)
+        full = services.resolve(path, services.here)
         if full in self.imports or len(self.imports) >= _MAX_IMPORTS:
             raise Failure(pos, cause=f"failed to read import: {full} imports itself")
         try:
@@ -125,7 +123,8 @@ class StatementParser(ExpressionParser):
             cause = f"failed to read import: {file_error(full, error)}"
             raise Failure(pos, cause=cause) from None
         source = Source(content, path)
-        inner = StatementParser(source, self.build, posixpath.dirname(full), (*self.imports, full))
+        there = replace(services, here=posixpath.dirname(full))
+        inner = StatementParser(source, Builder(self.build.registry, there), (*self.imports, full))
         try:
             return inner.statements()
         except Failure as failure:

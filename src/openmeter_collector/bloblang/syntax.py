@@ -35,18 +35,46 @@ class Literal(Node):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Field(Node):
-    """A path into a context: `this.a.b`, `root.a`, or `name.a` of a lambda's parameter."""
+    """A path into a context: `this.a.b`, `root.a`, or `name.a` of a lambda's parameter.
+
+    Attributes:
+        written: the tree it was made from, None if it stands there as a path.
+    """
 
     context: str
     path: tuple[str, ...] = ()
+    written: Node | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Get(Node):
-    """A path into the value of any other expression."""
+    """A path into the value of any other expression.
+
+    Attributes:
+        written: the tree it was made from, None if it stands there as a path.
+    """
 
     target: Node
     path: tuple[str, ...]
+    written: Node | None = None
+
+
+def extend(target: Node, path: tuple[str, ...], span: Span, written: Node | None = None) -> Node:
+    """A path into `target`; paths into paths become one."""
+    if isinstance(target, (Field, Get)) and target.written is not None and written is None:
+        written = Get(target.written, path, span=span)
+    if isinstance(target, Field):
+        return Field(target.context, target.path + path, written, span=span)
+    if isinstance(target, Get):
+        return Get(target.target, target.path + path, written, span=span)
+    return Get(target, path, written, span=span)
+
+
+def as_written(node: Node) -> Node:
+    """The tree as it stands in the text, before anything was computed or put together."""
+    while isinstance(node, (Literal, Field, Get)) and node.written is not None:
+        node = node.written
+    return node
 
 
 @dataclass(frozen=True, slots=True, eq=False)

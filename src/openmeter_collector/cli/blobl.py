@@ -19,6 +19,7 @@ from openmeter_collector.bloblang import (
     MappingError,
     MappingFailed,
     Registry,
+    Services,
     SimpleDocument,
     compile,  # noqa: A004 - the verb of the package
 )
@@ -98,10 +99,27 @@ def run(
     """Run a mapping on each line of the input."""
     del threads
     compiled = _compiled(mapping, file, plugins)
-    stream = source.open("rb") if source else sys.stdin.buffer
-    with stream:
+    with _opened(source) as stream:
         for number, line in _lines(stream, max_token_length):
             _one(compiled, number, line, raw=raw, pretty=pretty)
+
+
+def _opened(source: Path | None) -> IO[bytes]:
+    if source is None:
+        return sys.stdin.buffer
+    try:
+        return source.open("rb")
+    except OSError as error:
+        raise ConfigError(f"{source}: {error.strerror}; name a file with lines to map") from None
+
+
+def _text_of(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"{file}: {error.strerror}; name a file with a mapping") from None
+    except UnicodeDecodeError:
+        raise ConfigError(f"{file}: it is not UTF-8; a mapping is text") from None
 
 
 def registry_with(plugins: tuple[Path, ...]) -> Registry:
@@ -116,14 +134,17 @@ def _compiled(mapping: str | None, file: Path | None, plugins: tuple[Path, ...])
     if file is not None:
         if mapping is not None:
             raise click.UsageError("give a mapping or a file with one, not both")
-        try:
-            mapping = file.read_text()
-        except OSError as error:
-            raise ConfigError(f"cannot read the mapping: {error}") from None
+        mapping = _text_of(file)
     if mapping is None:
         raise click.UsageError("missing argument: the mapping")
     try:
-        return compile(mapping, name=str(file) if file else "", registry=registry_with(plugins))
+        # What the file imports is looked for beside it.
+        return compile(
+            mapping,
+            name=str(file) if file else "",
+            registry=registry_with(plugins),
+            services=Services(here=str(file.parent.absolute()) if file else ""),
+        )
     except MappingError as error:
         print(f"failed to parse mapping: {error.rendered()}", file=sys.stderr)
         raise SystemExit(1) from None
@@ -184,20 +205,21 @@ def fmt(files: tuple[Path, ...], check: bool) -> None:
         return
     unformatted = False
     for path in files:
-        text = path.read_text()
-        made = _formatted(text, str(path))
+        text = _text_of(path)
+        made = _formatted(text, str(path), path.parent)
         if made != text:
             unformatted = True
             print(path)
             if not check:
-                path.write_text(made)
+                path.write_text(made, encoding="utf-8")
     if check and unformatted:
         raise SystemExit(1)
 
 
-def _formatted(text: str, name: str) -> str:
+def _formatted(text: str, name: str, folder: Path | None = None) -> str:
+    here = Services(here=str(folder.absolute()) if folder else "")
     try:
-        return format_mapping(compile(text, name=name).program)
+        return format_mapping(compile(text, name=name, services=here).program)
     except MappingError as error:
         print(error.rendered(), file=sys.stderr)
         raise SystemExit(1) from None

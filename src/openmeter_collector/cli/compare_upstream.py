@@ -12,7 +12,7 @@ import click
 import orjson
 
 from openmeter_collector.cli.files import environment, expand
-from openmeter_collector.cli.options import template_option
+from openmeter_collector.cli.options import env_file_option, template_option
 from openmeter_collector.cli.registry import registry_with
 from openmeter_collector.config import Config, Problem, read
 from openmeter_collector.config.upstream import Difference, concerning, general
@@ -25,10 +25,7 @@ from openmeter_collector.spec.trust import EVERYTHING
 @click.option("-c", "--config", "config_file", type=click.Path(path_type=Path), help="Config file.")
 @click.option("-r", "--resources", multiple=True, metavar="GLOB", help="Files with resources.")
 @template_option
-@click.option(
-    "-e", "--env-file", "env_files", multiple=True, type=click.Path(path_type=Path),
-    help="A file with environment variables.",
-)  # fmt: skip
+@env_file_option
 @click.option("--all", "everything", is_flag=True, help="Also what concerns every config.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def compare_upstream(

@@ -20,10 +20,15 @@ from openmeter_collector.spec.registry import Registry
 @click.option("-s", "--small", is_flag=True, help="Only the fields that are often changed.")
 @click.option("--preset", help="A config that comes with the collector; `list presets` names them.")
 def create(expression: str, small: bool, preset: str | None) -> int:
-    """Print a config made of `INPUTS/PROCESSORS/OUTPUTS`, each a list with commas.
+    r"""Print a config made of `INPUTS/PROCESSORS/OUTPUTS`, each a list with commas.
 
     For example: `create cloudevents//openmeter`. Several inputs or outputs are put into a broker.
     With --preset, the preset as it is, comments and unit tests included, to make it your own.
+
+    \b
+    Examples:
+      openmeter-collector create cloudevents//openmeter
+      openmeter-collector create -s http_server/mapping,json_schema/openmeter,stdout
     """
     if preset is not None:
         click.echo(find_preset(preset).path.read_text(encoding="utf-8"), nl=False)

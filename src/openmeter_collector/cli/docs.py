@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from openmeter_collector.bloblang.reference import pages as language_pages
+from openmeter_collector.cli.metric_pages import page as metric_page
 from openmeter_collector.cli.registry import standard_registry
 from openmeter_collector.config.upstream import markdown
 from openmeter_collector.spec.reference import pages
@@ -21,7 +22,7 @@ _END = "<!-- end of differences -->\n"
 @click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
 def docs(check: bool, folder: Path) -> int:
     """Write the reference pages of all components, and of the mapping language, into FOLDER."""
-    wanted = {**pages(standard_registry()), **language_pages()}
+    wanted = {**pages(standard_registry()), **language_pages(), "metric-names.md": metric_page()}
     stale, left_over = differences(folder, wanted)
     guide = folder.parent / "guide" / "migrate.md"
     current = guide.read_text("utf-8") if guide.is_file() else ""

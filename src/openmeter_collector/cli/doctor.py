@@ -14,7 +14,7 @@ import orjson
 
 from openmeter_collector.cli import checks
 from openmeter_collector.cli.checks import Check
-from openmeter_collector.cli.options import Given, given, template_option
+from openmeter_collector.cli.options import Given, env_file_option, given, template_option
 from openmeter_collector.cli.run import which
 from openmeter_collector.component.node import Node
 from openmeter_collector.config import Config, Scrubber
@@ -36,10 +36,7 @@ _SIGNS: Final = {"ok": "ok  ", "warn": "WARN", "fail": "FAIL"}
 @click.option("-s", "--set", "overrides", multiple=True, metavar="PATH=VALUE", help="Set a field.")
 @click.option("-r", "--resources", multiple=True, metavar="GLOB", help="Files with resources.")
 @template_option
-@click.option(
-    "-e", "--env-file", "env_files", multiple=True, type=click.Path(path_type=Path),
-    help="A file with environment variables.",
-)  # fmt: skip
+@env_file_option
 @click.option("--offline", is_flag=True, help="Ask nothing over the network.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def doctor(

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from openmeter_collector.cli.files import environment, expand
-from openmeter_collector.cli.options import template_option
+from openmeter_collector.cli.options import env_file_option, template_option
 from openmeter_collector.cli.registry import registry_with
 from openmeter_collector.config import Config, read
 from openmeter_collector.config.render import render
@@ -22,10 +22,7 @@ from openmeter_collector.spec.trust import EVERYTHING
 @click.option("-r", "--resources", multiple=True, help="Files with resources; a glob.")
 @template_option
 @click.option("--chilled", is_flag=True, help="Go on in spite of what only lint minds.")
-@click.option(
-    "-e", "--env-file", "env_files", multiple=True, type=click.Path(path_type=Path),
-    help="A file with environment variables.",
-)  # fmt: skip
+@env_file_option
 def echo(
     file: Path | None,
     config_file: Path | None,
@@ -35,7 +32,13 @@ def echo(
     chilled: bool,
     env_files: tuple[Path, ...],
 ) -> int:
-    """Print the config with all defaults filled in and secrets hidden."""
+    r"""Print the config with all defaults filled in and secrets hidden.
+
+    \b
+    Examples:
+      openmeter-collector echo config.yaml
+      openmeter-collector echo -s input.generate.count=3 -e .env config.yaml
+    """
     source = config_file or file
     if source is None:
         raise ConfigError("echo: no config; name a file")

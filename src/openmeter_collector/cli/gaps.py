@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
-from dataclasses import dataclass
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -12,16 +13,25 @@ from urllib.parse import quote
 import click
 import orjson
 
+from openmeter_collector.cli.admin_client import PASSWORD, TOKEN, credentials, user_option
+from openmeter_collector.cli.leader import LeaderArguments
 from openmeter_collector.cli.options import given
 from openmeter_collector.cli.run import which
 from openmeter_collector.component.env import HttpClient, HttpResponse
 from openmeter_collector.component.node import Node
 from openmeter_collector.component.window_pages import change_of, told
 from openmeter_collector.config import Config
+from openmeter_collector.engine.environment import Surroundings
 from openmeter_collector.engine.http_client import open_http_client
+from openmeter_collector.engine.replicas import shared_backend
+from openmeter_collector.engine.stores.shared import Backend, Kept
 from openmeter_collector.engine.streams import nodes_below
 from openmeter_collector.errors import ConfigError, Retryable
+from openmeter_collector.server.listener import listen
+from openmeter_collector.server.service import Service
 from openmeter_collector.storage.checkpoints import change_checkpoint, read_checkpoints
+from openmeter_collector.telemetry.counters import MetricStore
+from openmeter_collector.telemetry.logs import Log, LogOptions
 from openmeter_collector.values.windows import Ledger, moment_of
 
 _TIMEOUT = 10.0
@@ -33,6 +43,7 @@ _EVER = "9999-12-31T23:59:59Z"
 @click.argument("action", type=click.Choice(["list", "fill", "accept"]), default="list")
 @click.option("-c", "--config", "config_file", type=click.Path(path_type=Path), help="Config.")
 @click.option("--url", help="The HTTP service of a running collector, if not that of the config.")
+@user_option
 @click.option("--journal", type=click.Path(path_type=Path), help="A journal, instead of a config.")
 @click.option("--input", "name", default="", help="Only inputs whose label or path has this in it.")
 @click.option("--from", "start", default="1970-01-01T00:00:00Z", help="Since when (RFC 3339).")
@@ -42,6 +53,7 @@ def gaps(
     action: str,
     config_file: Path | None,
     url: str | None,
+    user: str | None,
     journal: Path | None,
     name: str,
     start: str,
@@ -50,7 +62,7 @@ def gaps(
 ) -> int:
     """List windows that are missing; fetch those again that were given up; accept that they are gone.
 
-    Asks the running collector, or reads its journal when none is running. Ends with 1 when there are
+    Asks the running collector; when none is running, reads its journal, or the store of its replicas. Ends with 1 when there are
     gaps that nobody has accepted.
 
     \b
@@ -59,7 +71,9 @@ def gaps(
       accept  lost windows are taken off the list
     """  # noqa: D301 - \b is a word to click
     try:
-        asked = _Asked(action, name, start, end, moment_of(start), moment_of(end))
+        asked = _Asked(
+            action, name, start, end, moment_of(start), moment_of(end), credentials(user)
+        )
     except ValueError as error:
         raise ConfigError(f"gaps: {error}; write for example 2026-11-27T00:00:00Z") from error
     found = asyncio.run(_find(asked, config_file, url, journal))
@@ -79,6 +93,7 @@ class _Asked:
     end: str
     start_ms: int
     end_ms: int
+    headers: Mapping[str, str] = field(repr=False)
 
     def means(self, where: str) -> bool:
         return self.name in where
@@ -95,9 +110,17 @@ async def _find(
     config = how.read(which(None, config_file)).or_raise()
     if config.http.enabled:
         try:
-            return await _live(asked, f"http://{_near(config.http.address)}")
+            found = await _live(asked, f"http://{_near(config.http.address)}")
         except Retryable:
-            pass  # nobody is running: what follows reads the journal
+            found = []  # nobody is running: what follows reads what was left behind
+        if found:
+            return found
+    log = Log(LogOptions(level="off"), len)
+    around = Surroundings(log, MetricStore(), listen=listen, mount=Service(MetricStore()).mount)
+    flags = LeaderArguments({}).flags(os.environ)
+    async with shared_backend(config, flags, around) as backend:
+        if backend is not None:
+            return await _shared(asked, backend)
     return _offline(asked, list(_journals(config)))
 
 
@@ -114,7 +137,9 @@ def _journals(config: Config) -> Iterator[Path]:
 
 async def _live(asked: _Asked, url: str) -> list[dict[str, Any]]:
     async with open_http_client() as client:
-        answer = await client.request("GET", f"{url}/endpoints", timeout=_TIMEOUT)
+        answer = await client.request(
+            "GET", f"{url}/endpoints", headers=asked.headers, timeout=_TIMEOUT
+        )
         paths = [path for path in _json(answer, url) if _MARK in path]
         found = []
         for path in sorted(paths):
@@ -126,10 +151,12 @@ async def _live(asked: _Asked, url: str) -> list[dict[str, Any]]:
 
 async def _ask(client: HttpClient, address: str, asked: _Asked) -> dict[str, Any]:
     if asked.action == "list":
-        answer = await client.request("GET", address, timeout=_TIMEOUT)
+        answer = await client.request("GET", address, headers=asked.headers, timeout=_TIMEOUT)
     else:
         body = orjson.dumps({"action": asked.action, "start": asked.start, "end": asked.end})
-        answer = await client.request("POST", address, body=body, timeout=60.0)
+        answer = await client.request(
+            "POST", address, headers=asked.headers, body=body, timeout=60.0
+        )
     return dict(_json(answer, address))
 
 
@@ -138,10 +165,40 @@ def _json(answer: HttpResponse, url: str) -> dict[str, Any]:
         made = orjson.loads(answer.body)
     except ValueError:
         made = None
+    if answer.status == 401:
+        raise ConfigError(
+            f"{url}: asks for a password; give --user and set {PASSWORD}, or set {TOKEN}"
+        )
     if answer.status != 200 or not isinstance(made, dict):
         said = made.get("error", "") if isinstance(made, dict) else ""
         raise ConfigError(f"{url}: answered {answer.status} {said}; is a collector there?")
     return made
+
+
+async def _shared(asked: _Asked, backend: Backend) -> list[dict[str, Any]]:
+    """In the store of all replicas. A leader that runs has its own copy: it has to be asked itself."""
+    found = []
+    for key, kept in sorted((await backend.all()).items()):
+        ledger = _ledger(kept.value or b"")
+        if ledger is None or not asked.means(key):
+            continue
+        if asked.action != "list":
+            change_of(asked.action, asked.start_ms, asked.end_ms)(ledger)
+            await backend.write({key: Kept(0, ledger.encode())})
+        found.append(_told(key, ledger))
+    return found
+
+
+def _ledger(value: bytes) -> Ledger | None:
+    """None for the position of another kind of source."""
+    try:
+        return Ledger.decode(value)
+    except ValueError:
+        return None
+
+
+def _told(key: str, ledger: Ledger) -> dict[str, Any]:
+    return {"input": key.lstrip("/"), **told(key.rpartition("/")[2], ledger)}
 
 
 def _offline(asked: _Asked, journals: list[Path]) -> list[dict[str, Any]]:
@@ -153,11 +210,8 @@ def _offline(asked: _Asked, journals: list[Path]) -> list[dict[str, Any]]:
     found = []
     for path in journals:
         for key, value in sorted(read_checkpoints(path).items()):
-            try:
-                ledger = Ledger.decode(value)
-            except ValueError:
-                continue  # the position of another kind of source
-            if not asked.means(key):
+            ledger = _ledger(value)
+            if ledger is None or not asked.means(key):
                 continue
             if asked.action != "list":
                 change = change_of(asked.action, asked.start_ms, asked.end_ms)
@@ -169,7 +223,7 @@ def _offline(asked: _Asked, journals: list[Path]) -> list[dict[str, Any]]:
 
                 change_checkpoint(path, key, changed)
                 ledger = Ledger.decode(read_checkpoints(path)[key])
-            found.append({"input": key.lstrip("/"), **told(key.rpartition("/")[2], ledger)})
+            found.append(_told(key, ledger))
     return found
 
 

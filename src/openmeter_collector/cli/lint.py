@@ -10,7 +10,7 @@ import click
 import orjson
 
 from openmeter_collector.cli.files import environment, expand
-from openmeter_collector.cli.options import template_option
+from openmeter_collector.cli.options import env_file_option, template_option
 from openmeter_collector.cli.registry import registry_with
 from openmeter_collector.config import Config, Problem, lint_lines, read
 from openmeter_collector.config.source_text import LINT_DISABLE
@@ -32,10 +32,7 @@ _ALWAYS = frozenset({"error", "lint"})
 @click.option("-r", "--resources", multiple=True, help="Files with resources; a glob.")
 @template_option
 @click.option("-c", "--config", "config_files", multiple=True, help="A config file.")
-@click.option(
-    "-e", "--env-file", "env_files", multiple=True, type=click.Path(path_type=Path),
-    help="A file with environment variables.",
-)  # fmt: skip
+@env_file_option
 def lint(
     paths: tuple[str, ...],
     deprecated: bool,

@@ -9,7 +9,7 @@ from typing import Final
 import click
 
 from openmeter_collector import __version__
-from openmeter_collector.cli.options import moved_behind
+from openmeter_collector.cli.options import moved_behind, with_plain_flags
 from openmeter_collector.errors import CollectorError, ConfigError
 
 COMMANDS: Final = {
@@ -32,10 +32,12 @@ COMMANDS: Final = {
     "sandbox": "openmeter_collector.cli.sandbox:sandbox",
     "schema": "openmeter_collector.cli.schema:schema",
     "seed": "openmeter_collector.cli.seed:seed",
+    "tail": "openmeter_collector.cli.tail:tail",
     "selftest": "openmeter_collector.cli.selftest:selftest",
     "template": "openmeter_collector.cli.template:template",
     "test": "openmeter_collector.cli.test:test",
     "streams": "openmeter_collector.cli.streams:streams",
+    "top": "openmeter_collector.cli.top:top",
     "trace": "openmeter_collector.cli.trace:trace",
 }
 
@@ -55,6 +57,7 @@ class _Commands(click.Group):
         module, _, name = at.partition(":")
         command = getattr(importlib.import_module(module), name)
         assert isinstance(command, click.Command)
+        _keep_lines(command)
         return command
 
     def resolve_command(
@@ -64,7 +67,8 @@ class _Commands(click.Group):
         # stand before another command.
         if args and args[0].startswith("-") and args[0] not in {"-h", "--help"}:
             args = moved_behind(args, lambda name: self._options(ctx, name))
-        return super().resolve_command(ctx, args)
+        name, command, rest = super().resolve_command(ctx, args)
+        return name, command, rest if command is None else with_plain_flags(rest, command.params)
 
     def _options(self, ctx: click.Context, name: str) -> dict[str, bool] | None:
         command = self.get_command(ctx, name)
@@ -78,9 +82,20 @@ class _Commands(click.Group):
         }
 
 
+def _keep_lines(command: click.Command) -> None:
+    r"""Let click see the `\b` that keeps the lines of examples; raw docstrings hold two letters."""
+    command.help = (command.help or "").replace("\\b\n", "\b\n")
+    for inner in getattr(command, "commands", {}).values():
+        _keep_lines(inner)
+
+
 @click.command(
     cls=_Commands,
-    context_settings={"help_option_names": ["-h", "--help"], "ignore_unknown_options": True},
+    context_settings={
+        "max_content_width": 100,
+        "help_option_names": ["-h", "--help"],
+        "ignore_unknown_options": True,
+    },
     no_args_is_help=True,
 )
 @click.version_option(__version__, "-v", "--version", message="%(version)s")

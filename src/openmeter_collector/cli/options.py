@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import click
 
@@ -15,6 +15,7 @@ from openmeter_collector.cli.registry import registry_with
 from openmeter_collector.config import Config, Reading, read
 from openmeter_collector.spec.registry import Registry
 from openmeter_collector.spec.trust import VARIABLE, Trust, of_the_api, of_the_operator, powers_of
+from openmeter_collector.telemetry.logs import LEVELS
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -38,7 +39,13 @@ env_file_option: Callable[[F], F] = click.option(
 )
 _OPTIONS = (
     click.option("-c", "--config", "config_file", type=click.Path(path_type=Path), help="Config."),
-    click.option("--log.level", "log_level", help="off, error, warn, info, debug or trace."),
+    click.option(
+        "--log.level",
+        "log_level",
+        type=click.Choice(list(LEVELS), case_sensitive=False),
+        metavar="LEVEL",
+        help="off, error, warn, info, debug or trace; wins over the config.",
+    ),
     click.option(
         "-s", "--set", "overrides", multiple=True, metavar="PATH=VALUE", help="Set a field."
     ),
@@ -130,6 +137,8 @@ def given(
     # Mappings ask the process's own environment; it has to say the same.
     os.environ.update(env)
     allowed = powers_of(allow, "--allow") + powers_of([env.get(VARIABLE, "")], VARIABLE)
+    # What is decoded on the way, such as what a template makes, is trusted as the files are.
+    os.environ[VARIABLE] = ",".join(allowed)
     return Given(
         log_level=log_level,
         overrides=overrides,
@@ -168,3 +177,32 @@ def moved_behind(
     # Other commands than those that run something ignore what only concerns running.
     moved = [word for name, words in before if name in known for word in words]
     return [args[at], *moved, *args[at + 1 :]]
+
+
+_TRUE: Final = frozenset({"true", "t", "1"})
+_FALSE: Final = frozenset({"false", "f", "0"})
+
+
+def with_plain_flags(args: list[str], params: Iterable[click.Parameter]) -> list[str]:
+    """Arguments with `--flag=true` and `--flag=false` written as click knows them.
+
+    Command lines of existing installations have them in that form.
+    """
+    flags = {
+        text: one.secondary_opts
+        for one in params
+        if isinstance(one, click.Option) and one.is_flag
+        for text in one.opts
+    }
+    made: list[str] = []
+    for at, word in enumerate(args):
+        name, equals, value = word.partition("=")
+        if word == "--":
+            return [*made, *args[at:]]
+        if not equals or name not in flags or value.lower() not in _TRUE | _FALSE:
+            made.append(word)
+        elif value.lower() in _TRUE:
+            made.append(name)
+        elif flags[name]:  # without a way to say no, the flag is off when it is not given
+            made.append(flags[name][0])
+    return made

@@ -15,6 +15,8 @@ from typing import Any
 
 import orjson
 
+from openmeter_collector.admin.live_page import LivePage
+from openmeter_collector.admin.snapshot import Gatherer
 from openmeter_collector.component.env import ListenOptions
 from openmeter_collector.config import Config, Problem
 from openmeter_collector.config.load import plain_values
@@ -144,7 +146,15 @@ async def serve(
     if http.debug_endpoints:
         written = render(config, secrets)
         service.config = written, orjson.dumps(plain_values(written))
-    options = ListenOptions(http.address, tls=tls_of(http), websocket=True)
+    page = LivePage(
+        Gatherer(lambda: service.pipelines, service.metrics, service.leads),
+        lambda: service.pipelines,
+        service.mounted,
+        locked=http.basic_auth.enabled or any(http.tokens),
+    )
+    await stack.enter_async_context(page.running())
+    await stack.enter_async_context(service.mount(["/ui", "/ui/"], page))
+    options = ListenOptions(http.address, tls=tls_of(http))
     bound = await stack.enter_async_context(listen(guarded(service, http), options))
     log.info("serving probes and metrics", address=bound.address)
 
@@ -157,7 +167,7 @@ def said_differently(before: Config, now: Config) -> list[str]:
         kept: dict[str, Any] = {name: getattr(config, name), "metrics_mapping": mapping}
         return render(replace(Config(), **kept), scrub=False)
 
-    names = ("http", "logger", "metrics", "tracer")
+    names = ("http", "logger", "metrics", "tracer", "leader_election", "state")
     return [name for name in names if said(before, name) != said(now, name)]
 
 

@@ -46,10 +46,11 @@ class Library:
         self._how = how
         self._registry = how.registry()
         self.known = set(resources_of(shared))
+        self._secrets: set[str] = set()
 
     def reading(self, source: Path | str, *, chilled: bool = False) -> Reading[Stream]:
         """A stream's config: from a file of the operator's, or a text that came over the network."""
-        return read(
+        found = read(
             source,
             self._registry,
             Stream,
@@ -58,6 +59,8 @@ class Library:
             chilled=chilled or self._how.chilled,
             trust=self._how.trust if isinstance(source, Path) else self._how.api_trust,
         )
+        self._secrets |= found.secrets
+        return found
 
     def values(self, text: str) -> Any:
         """The plain values of a text, variables filled in."""
@@ -90,7 +93,10 @@ class Library:
 
     def definitions(self) -> Definitions:
         """What the API reads and shows configs with."""
-        return Definitions(self.values, self._stream, self._resource, _shown)
+        return Definitions(self.values, self._stream, self._resource, self._shown)
+
+    def _shown(self, stream: Stream) -> Any:
+        return plain_values(render(stream, self._secrets))
 
     def _stream(self, text: str, chilled: bool) -> Stream:
         return self.reading(text, chilled=chilled).or_raise()
@@ -107,10 +113,6 @@ class Library:
         self.known.add((kind, label))
         found: Node = getattr(made, f"{kind}_resources")[0]
         return found
-
-
-def _shown(stream: Stream) -> Any:
-    return plain_values(render(stream))
 
 
 def stream_files(paths: Sequence[str]) -> dict[str, Path]:

@@ -12,7 +12,7 @@ import orjson
 
 from openmeter_collector.cli.files import environment, expand
 from openmeter_collector.cli.lint import check
-from openmeter_collector.cli.options import template_option
+from openmeter_collector.cli.options import env_file_option, template_option
 from openmeter_collector.cli.registry import registry_with
 from openmeter_collector.config.unit_tests import Definition, definition_of
 from openmeter_collector.errors import ConfigError
@@ -28,10 +28,7 @@ from openmeter_collector.testing.unit_tests import Outcome, run_tests
 @click.option("--log", "--log.level", "log_level", default="off", help="Show logs of this level.")
 @click.option("-r", "--resources", multiple=True, metavar="GLOB", help="Files with resources.")
 @template_option
-@click.option(
-    "-e", "--env-file", "env_files", multiple=True, type=click.Path(path_type=Path),
-    help="A file with environment variables.",
-)  # fmt: skip
+@env_file_option
 @click.option("--allow", multiple=True, metavar="WHAT", help="As for run: programs.")
 @click.option("-v", "--verbose", is_flag=True, help="Say what passed as well, test by test.")
 @click.option("--json", "as_json", is_flag=True, help="Print the outcome as JSON (ours).")

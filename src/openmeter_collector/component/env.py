@@ -50,13 +50,16 @@ class ShortWay:
     Attributes:
         paths: exact paths, without a query.
         max_bytes: largest body.
-        take: called with the path, the headers (names in lower case), the whole body and `respond`.
-            Returns False, and leaves `respond` alone, to have the application handle the request.
+        take: called with the path, the headers (names in lower case), the whole body, the client's
+            address and port (None when it has none) and `respond`. Returns False, and leaves
+            `respond` alone, to have the application handle the request.
     """
 
     paths: frozenset[bytes]
     max_bytes: int
-    take: Callable[[bytes, Sequence[tuple[bytes, bytes]], bytes, Respond], bool]
+    take: Callable[
+        [bytes, Sequence[tuple[bytes, bytes]], bytes, tuple[str, int] | None, Respond], bool
+    ]
 
 
 @dataclass(frozen=True, slots=True)

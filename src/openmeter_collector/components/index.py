@@ -6,6 +6,8 @@ from typing import Final
 
 INDEX: Final = {
     "input": {
+        "aws_s3": "openmeter_collector.components.inputs.aws_s3:AwsS3",
+        "aws_sqs": "openmeter_collector.components.inputs.aws_sqs:AwsSqs",
         "batched": "openmeter_collector.components.inputs.batched:Batched",
         "broker": "openmeter_collector.components.inputs.broker:BrokerInput",
         "cloudevents": "openmeter_collector.components.inputs.cloudevents:CloudEvents",
@@ -17,11 +19,14 @@ INDEX: Final = {
         "http_server": "openmeter_collector.components.inputs.http_server:HttpServer",
         "inproc": "openmeter_collector.components.inputs.inproc:InprocInput",
         "kubernetes_resources": "openmeter_collector.components.inputs.kubernetes_resources:KubernetesResources",
+        "kubernetes_usage": "openmeter_collector.components.inputs.kubernetes_usage:KubernetesUsage",
         "otel_log": "openmeter_collector.components.inputs.otel_log:OtelLog",
         "otlp": "openmeter_collector.components.inputs.otlp:OtlpInput",
+        "postgres_cdc": "openmeter_collector.components.inputs.postgres_cdc:PostgresCdc",
         "prometheus": "openmeter_collector.components.inputs.prometheus:PrometheusInput",
         "read_until": "openmeter_collector.components.inputs.read_until:ReadUntil",
         "resource": "openmeter_collector.components.inputs.resource:ResourceInput",
+        "run_ai": "openmeter_collector.components.inputs.run_ai:RunAiInput",
         "schedule": "openmeter_collector.components.inputs.schedule:Schedule",
         "sequence": "openmeter_collector.components.inputs.sequence:Sequence",
         "sql_raw": "openmeter_collector.components.inputs.sql_raw:SqlRaw",
@@ -35,6 +40,8 @@ INDEX: Final = {
         "system_window": "openmeter_collector.components.buffers.system_window:SystemWindow",
     },
     "output": {
+        "aws_s3": "openmeter_collector.components.outputs.aws_s3:AwsS3Output",
+        "aws_sqs": "openmeter_collector.components.outputs.aws_sqs:AwsSqsOutput",
         "broker": "openmeter_collector.components.outputs.broker:Broker",
         "cache": "openmeter_collector.components.outputs.cache:CacheOutput",
         "drop": "openmeter_collector.components.outputs.drop:Drop",
@@ -126,14 +133,19 @@ INDEX: Final = {
     },
     "tracer": {
         "none": "openmeter_collector.components.tracers.none:NoTracer",
+        "open_telemetry_collector": (
+            "openmeter_collector.components.tracers.open_telemetry_collector:OpenTelemetryCollector"
+        ),
     },
     "scanner": {
+        "avro": "openmeter_collector.components.scanners.avro:Avro",
         "chunker": "openmeter_collector.components.scanners.chunker:Chunker",
         "csv": "openmeter_collector.components.scanners.csv:Csv",
         "decompress": "openmeter_collector.components.scanners.decompress:Decompress",
         "json_array": "openmeter_collector.components.scanners.json_array:JsonArray",
         "json_documents": "openmeter_collector.components.scanners.json_documents:JsonDocuments",
         "lines": "openmeter_collector.components.scanners.lines:Lines",
+        "parquet": "openmeter_collector.components.scanners.parquet:Parquet",
         "re_match": "openmeter_collector.components.scanners.re_match:ReMatch",
         "skip_bom": "openmeter_collector.components.scanners.skip_bom:SkipBom",
         "switch": "openmeter_collector.components.scanners.switch:Switch",

@@ -24,7 +24,7 @@ from openmeter_collector.spec import types as t
 from openmeter_collector.spec.component import ComponentSpec, FieldSpec, attribute_of, fields_of
 from openmeter_collector.spec.fields import CodeError
 from openmeter_collector.spec.registry import Registry, closest
-from openmeter_collector.spec.trust import POWERS, Trust, of_the_api, of_the_operator
+from openmeter_collector.spec.trust import POWERS, Trust, of_the_api, of_this_machine
 
 _LABEL: Final = re.compile(r"[a-z0-9_\-]+")
 _LABELLED: Final = ("input", "processor", "output", "cache", "rate_limit")
@@ -42,7 +42,7 @@ class Decoder:
         """`trust`: what components may do; that of a file of the operator's when it is left out."""
         self.registry = registry
         self.report = report or Report()
-        self._trust = trust or of_the_operator()
+        self._trust = trust or of_this_machine()
         self._decodes = RunTimeConfigs(registry)
         self._labels: dict[str, Place] = {}
         self._references: list[tuple[str, str, str, Place]] = []
@@ -81,6 +81,15 @@ class Decoder:
             return FAULTY
         name, body = placed
         self.report.components.append((kind, name))
+        if label and name == "resource":
+            self.report(
+                tree.entries["label"].place,
+                "resource_label",
+                "label field should be omitted when pointing to a resource",
+                f"{path}.label",
+                hint="remove the label; the resource has its own",
+                severity="lint",
+            )
         spec = self.registry.get(kind, name)
         assert spec is not None
         where = tree.entries["type" if "type" in tree.entries else name].place

@@ -23,6 +23,7 @@ from openmeter_collector.config.model import (
 )
 from openmeter_collector.config.report import FAULTY, Report
 from openmeter_collector.config.source_text import SourceText
+from openmeter_collector.config.stable_ids import random_ids
 from openmeter_collector.spec.component import fields_of
 from openmeter_collector.spec.registry import Registry
 from openmeter_collector.spec.trust import EVERYTHING, Trust
@@ -141,7 +142,10 @@ def read(
         return Reading(None, problems, frozenset(reader.secrets), components)
     for resources in more:
         made = _merged(made, resources)
-    return Reading(with_defaults(made, registry), problems, frozenset(reader.secrets), components)
+    warnings = in_order(random_ids(made), reader.secrets)
+    return Reading(
+        with_defaults(made, registry), problems + warnings, frozenset(reader.secrets), components
+    )
 
 
 class _Reader:

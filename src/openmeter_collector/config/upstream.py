@@ -217,6 +217,16 @@ DIFFERENCES: Final[tuple[Difference, ...]] = (
         "Secrets must not get into buffers, and senders must not steer the pipeline.",
     ),
     Difference(
+        "service",
+        "leader election",
+        "`kubernetes_resources`, `prometheus` and `run_ai` run on the leader; what a former leader did is "
+        "not known to the next one, and it may go on for a while.",
+        "`schedule` and `kubernetes_usage` do, too, and what `leader_election.only_on_leader` names; the next "
+        "leader goes on where the former one stopped, which can advance nothing any more. Positions are in "
+        "a second Lease, NAME-state.",
+        "No window may be left out because the leader changed.",
+    ),
+    Difference(
         "input http_server",
         "`ws_path`",
         "Served at /post/ws even when only `path` is set.",
@@ -230,6 +240,81 @@ DIFFERENCES: Final[tuple[Difference, ...]] = (
         "None on size, headers, slow clients.",
         "Bounds on all of them (`max_body_bytes`, `max_connections`).",
         "A public port needs them.",
+    ),
+    Difference(
+        "input prometheus",
+        "the time of a query",
+        "The moment at which the job happens to run, less `query_offset`: ranges overlap or leave gaps.",
+        "The end of the window on the schedule, less `query_offset`: ranges as long as the window "
+        "follow each other exactly.",
+        "An overlap is billed twice, a gap never.",
+    ),
+    Difference(
+        "input prometheus",
+        "a query that fails, a restart, an outage",
+        "All results of that time are thrown away and never asked for again.",
+        "Each query is asked by itself, and again later for the same time; `gaps` lists what is missing.",
+        "Usage of the past can still be fetched.",
+    ),
+    Difference(
+        "input schedule",
+        "when it reads, and how old the data is",
+        "At multiples of the interval after the start of the process, up to a second late, and the data "
+        "is of one interval before.",
+        "At multiples of the interval on the clock, the same for all replicas and restarts; the data is "
+        "of the window that it carries.",
+        "The same window must be the same event, whoever reads it.",
+    ),
+    Difference(
+        "input schedule",
+        "a reading that takes too long or fails",
+        "The tick is left out, silently.",
+        "It is tried again until the next window ends; then the window is named in the log, in "
+        "`gaps_impossible` and by `gaps`.",
+        "Holes have names.",
+    ),
+    Difference(
+        "input kubernetes_resources",
+        "rights and memory",
+        "Watches the whole cluster, whatever `namespaces` says.",
+        "Lists the namespaces that are named, page by page.",
+        "A Role in each of them is enough.",
+    ),
+    Difference(
+        "input kubernetes_resources",
+        "a failure on the way",
+        "The reading is lost: acknowledgements are ignored.",
+        "It is tried again.",
+        "Nothing is lost silently.",
+    ),
+    Difference(
+        "input kubernetes_resources",
+        "without `schedule` around it",
+        "Lists again and again, as fast as it can.",
+        "Lists once, and the pipeline ends.",
+        "Nobody wants a loop without a pause.",
+        "Put it into a `schedule`, as the published configs do.",
+    ),
+    Difference(
+        "input run_ai",
+        "measurements that cannot be had",
+        "Are 0, or the workload is left out.",
+        "The resource is asked for again until it answers; missed windows are asked for later.",
+        "A 0 that nobody measured is a wrong bill.",
+    ),
+    Difference(
+        "input aws_s3",
+        "expressions in `prefix`",
+        "Taken literally, so nothing is found.",
+        "Evaluated when the input connects.",
+        "The documentation shows one.",
+    ),
+    Difference(
+        "input otel_log",
+        "a request that cannot be taken now",
+        "Answered with a code after which exporters throw the records away.",
+        "`UNAVAILABLE` with `RetryInfo`: exporters repeat it.",
+        "Nothing is lost between two machines.",
     ),
     Difference(
         "output drop_on",
@@ -300,6 +385,64 @@ DIFFERENCES: Final[tuple[Difference, ...]] = (
         "`drop_on_err` is true by default: the message is dropped.",
         "The message passes, unless `drop_on_err: true` is written.",
         "Better twice than never: OpenMeter knows events by their ids.",
+    ),
+    Difference(
+        "processor archive",
+        "a message that is no JSON, with `json_array`",
+        "The whole batch fails.",
+        "It goes on alone, flagged; the others become the array.",
+        "One bad message must not cost its neighbours.",
+    ),
+    Difference(
+        "processor bounds_check",
+        "one message out of bounds",
+        "The whole batch is dropped.",
+        "That message is dropped and counted in `bounds_check_dropped`; the others pass.",
+        "One bad message must not cost its neighbours.",
+    ),
+    *(
+        Difference(
+            f"processor {name}",
+            "permission",
+            "Any config may start programs, one that came over the API as well.",
+            "A config that starts programs is refused unless the collector is started with "
+            "`--allow programs` (for streams made over the API: `--allow-api programs`).",
+            "Who writes a config is not always who answers for the machine.",
+            "Start with `--allow programs`, or set `OPENMETER_COLLECTOR_ALLOW=programs`.",
+        )
+        for name in ("command", "subprocess")
+    ),
+    Difference(
+        "processor command",
+        "a program that hangs or says too much",
+        "It is waited for, and everything it writes is kept in memory.",
+        "It is ended after `timeout` (30s) or `max_output` (16MiB), and costs its message.",
+        "One message must not stop all that come after it.",
+    ),
+    Difference(
+        "processor subprocess",
+        "a program that does not answer",
+        "It is waited for.",
+        "It is started again after `timeout` (30s), and the message is flagged.",
+        "One message must not stop all that come after it.",
+    ),
+    Difference(
+        "processor grok",
+        "patterns",
+        "Those of the Go library.",
+        "The same names, with expressions of our own; a value that is not of its type makes an "
+        "expression fail, as before.",
+        "They are written for RE2 and checked by tests.",
+        "Check expressions that lean on the last detail of a pattern; `pattern_definitions` wins.",
+    ),
+    Difference(
+        "processor jq",
+        "the engine",
+        "gojq, with whole numbers of any size.",
+        "jq itself, in a process of its own with an empty environment. It computes with doubles; a "
+        "message with a number that they cannot hold is flagged.",
+        "A number must not change on its way; a program that never ends can be ended.",
+        "Use `mapping` where ids are numbers beyond 2^53.",
     ),
     Difference(
         "processor json_schema",

@@ -33,6 +33,7 @@ from openmeter_collector.engine.limits import CountedLimit
 from openmeter_collector.engine.lives import ChildLife
 from openmeter_collector.engine.state import ComponentState, PipelineState
 from openmeter_collector.engine.strict import Sieve
+from openmeter_collector.engine.tracing import Tracing, traced_output, traced_processor
 from openmeter_collector.errors import ConfigError
 from openmeter_collector.spec.fields import BatchPolicy
 from openmeter_collector.telemetry.counters import Metrics, MetricStore
@@ -57,6 +58,8 @@ class Surroundings:
     """Where `inproc` meets; give pipelines that are to reach each other the same one."""
     strict: bool = False
     """Failed messages go no further; see `engine.strict`."""
+    tracing: Tracing = field(default_factory=Tracing)
+    """Filled in when the config's tracer is opened."""
     now: Callable[[], float] = time.time
     monotonic: Callable[[], float] = time.monotonic
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
@@ -196,6 +199,11 @@ class ComponentEnv:
     def handover(self, name: str) -> Handover:
         return self._surroundings.handovers.named(name)
 
+    @property
+    def tracing(self) -> Tracing:
+        """Whether there are traces."""
+        return self._surroundings.tracing
+
     # ---- children --------------------------------------------------------------------------
 
     def at(self, node: Node) -> ComponentEnv:
@@ -226,7 +234,11 @@ class ComponentEnv:
         async with (
             env.processors(node.processors) as chain,
             _life(env) as life,
-            ChildOutput.running(env, chain, Sieve(life) if self.strict else life) as child,
+            ChildOutput.running(
+                env,
+                chain,
+                traced_output(self.tracing, node, Sieve(life) if self.strict else life),
+            ) as child,
         ):
             yield child
 
@@ -247,7 +259,8 @@ class ComponentEnv:
             for node in nodes:
                 env = self.at(node)
                 opened = await stack.enter_async_context(node.config.open(env))
-                steps.append(Step(opened, env.metrics, _rule_name(node)))
+                traced = traced_processor(self.tracing, node, opened)
+                steps.append(Step(traced, env.metrics, _rule_name(node)))
             yield ProcessorChain(steps, strict=self.strict)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 
 from openmeter_collector.bloblang import DELETED, SimpleDocument
 from openmeter_collector.component.metrics import MetricsExporter
@@ -20,18 +20,22 @@ from openmeter_collector.values import json
 async def exporting(
     config: Config, surroundings: Surroundings
 ) -> AsyncIterator[MetricsExporter | None]:
-    """Open the metrics component. Before the pipelines, so that it says how metrics are kept.
+    """Open the metrics component and the tracer. Before the pipelines, which they say things about.
 
     Raises:
         ConfigError: it cannot be opened as it is configured.
     """
     if config.metrics_mapping is not None:
         surroundings.metrics.rewrite = rewrite_by(config.metrics_mapping, surroundings.log)
-    if config.metrics is None:
-        yield None
-        return
-    env = ComponentEnv(surroundings, Resources(), config.metrics)
-    async with config.metrics.config.open(env) as exporter:
+    async with AsyncExitStack() as stack:
+        exporter = None
+        if config.metrics is not None:
+            env = ComponentEnv(surroundings, Resources(), config.metrics)
+            exporter = await stack.enter_async_context(config.metrics.config.open(env))
+        if config.tracer is not None:
+            env = ComponentEnv(surroundings, Resources(), config.tracer)
+            opened = await stack.enter_async_context(config.tracer.config.open(env))
+            surroundings.tracing.tracer = opened
         yield exporter
 
 

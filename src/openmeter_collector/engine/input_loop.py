@@ -10,6 +10,7 @@ from openmeter_collector.component.env import Chain, Env
 from openmeter_collector.component.input import Intake, Puller
 from openmeter_collector.engine.chain import through
 from openmeter_collector.engine.latency import Latency
+from openmeter_collector.engine.recent import Recent
 from openmeter_collector.engine.retry import BackOff
 from openmeter_collector.engine.state import PipelineState
 from openmeter_collector.engine.strict import only_sound
@@ -30,9 +31,11 @@ class BufferIntake:
         buffer: Buffer,
         tasks: asyncio.TaskGroup,
         state: PipelineState,
+        recent: Recent | None = None,
     ) -> None:
         """`tasks` runs what `offer` cannot finish at once: chains that wait."""
         self._state = state
+        self._recent = recent or Recent()
         self._chain = chain
         self._buffer = buffer
         self._books = buffer if isinstance(buffer, KeepsBooks) else None
@@ -50,6 +53,7 @@ class BufferIntake:
                 self._keep(delivery)
             else:
                 self._buffer.write(delivery)
+                self._recent.note(delivery.batch)
         elif self._chain.sync:
             with Stage(delivery, self.dropped) as stage:
                 results = self._chain.run_sync(stage.batch)
@@ -103,6 +107,7 @@ class BufferIntake:
         attached = self._state.attach(delivery)
         if attached is not None:
             self._buffer.write(attached)
+            self._recent.note(attached.batch)
 
 
 def as_one(delivery: Delivery, made: list[Delivery]) -> Delivery:

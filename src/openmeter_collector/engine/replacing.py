@@ -44,7 +44,9 @@ async def run_replaceable(
             await asyncio.wait({running, stopping, changing}, return_when=asyncio.FIRST_COMPLETED)
             if changing.done() and not stopping.done() and not running.done():
                 control.stop.set()
-                await running
+                ended = await running
+                if stop.is_set():
+                    return ended
                 before, config = config, changing.result()
                 log.info("config changed, starting with the new one")
                 continue

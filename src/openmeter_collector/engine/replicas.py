@@ -46,6 +46,21 @@ class LeaderFlags:
         return self.identity or socket.gethostname()
 
 
+@asynccontextmanager
+async def shared_backend(
+    config: Config, flags: LeaderFlags, around: Surroundings
+) -> AsyncIterator[Backend | None]:
+    """Where the replicas of a config keep positions, to be looked into from outside; None when each
+    keeps its own.
+
+    Raises:
+        ConfigError: something is missing, or does not fit.
+    """
+    elected = flags.enabled or config.leader_election.enabled
+    async with AsyncExitStack() as stack:
+        yield await _backend(config, flags, around, stack, elected=elected)
+
+
 def shown_leadership(around: Surroundings) -> Callable[[], Mapping[str, object]] | None:
     """What `/ready` says of the election; None when there is none. Standing by is being ready, and so
     is a replica whose election does not get on: what is sent to it is kept all the same.

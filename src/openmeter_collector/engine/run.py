@@ -16,6 +16,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
 
 from openmeter_collector.component.buffer import Buffer
+from openmeter_collector.component.input import Intake
 from openmeter_collector.component.node import Node
 from openmeter_collector.config.model import Config
 from openmeter_collector.engine.child_output import policy_of
@@ -32,6 +33,7 @@ from openmeter_collector.engine.output_loop import OutputLoop, OutputOptions
 from openmeter_collector.engine.state import PipelineState
 from openmeter_collector.engine.status import Connection, PipelineStatus
 from openmeter_collector.engine.strict import Sieve
+from openmeter_collector.engine.tracing import traced_chain, traced_intake, traced_output
 from openmeter_collector.errors import CollectorError, ConfigError, StorageError
 
 
@@ -83,6 +85,14 @@ class Pipeline:
         self._resources = Resources() if resources is None else resources
         self._shared = resources is not None
         self.status = PipelineStatus(
+            stages=(
+                self._input,
+                *self._input.processors,
+                self._buffer,
+                *config.pipeline.processors,
+                self._output,
+                *self._output.processors,
+            ),
             input=Connection(self._input.label, self._input.path),
             output=Connection(self._output.label, self._output.path),
         )
@@ -136,7 +146,11 @@ class Pipeline:
             repeat=self._buffer.name != "none",
             name=self._output.display(),
         )
-        writer = Sieve(output) if output_env.strict else output
+        tracing = output_env.tracing
+        chain = traced_chain(tracing, chain)
+        writer = traced_output(
+            tracing, self._output, Sieve(output) if output_env.strict else output
+        )
         waits = None
         if self._buffer.name != "none":
             timer = self._env(self._buffer).metrics.timer(
@@ -155,7 +169,10 @@ class Pipeline:
         input_env = self._env(self._input)
         chain = await stack.enter_async_context(input_env.processors(self._input.processors))
         async with asyncio.TaskGroup() as tasks:
-            intake = BufferIntake(input_env, chain, buffer, tasks, self._state)
+            intake: Intake = BufferIntake(
+                input_env, chain, buffer, tasks, self._state, self.status.taken
+            )
+            intake = traced_intake(input_env.tracing, self._input, intake)
             delivering = tasks.create_task(loop.run(), name="deliver")
             taking = tasks.create_task(
                 keep_input_running(input_env, intake, self.status.input), name="take"

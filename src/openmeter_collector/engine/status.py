@@ -6,7 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from openmeter_collector.component.buffer import BufferStatus
+from openmeter_collector.component.node import Node
 from openmeter_collector.engine.output_loop import DeliveryState
+from openmeter_collector.engine.recent import Recent
 
 REFUSED_TOO_LONG = 60.0
 """Seconds after the last success from which on a refusing destination makes us unready."""
@@ -31,6 +33,10 @@ class PipelineStatus:
     delivery: DeliveryState = field(default_factory=DeliveryState)
     buffer: Callable[[], BufferStatus] | None = None
     stopping: bool = False
+    stages: tuple[Node, ...] = ()
+    """What events pass, in order: input, its processors, buffer, the pipeline's, output, its own."""
+    taken: Recent = field(default_factory=Recent)
+    """Events as they went into the buffer."""
 
     def problems(self, now: float) -> list[str]:
         """Why this pipeline should not be sent to, or is not doing its work; empty when ready.

@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
-from dataclasses import dataclass, field, fields, is_dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from openmeter_collector.component.env import AsgiApp
 from openmeter_collector.component.node import Node
 from openmeter_collector.config.model import Config, Stream
+from openmeter_collector.config.walk import values_below
 from openmeter_collector.engine.environment import (
     Resources,
     Surroundings,
@@ -18,7 +19,7 @@ from openmeter_collector.engine.environment import (
 )
 from openmeter_collector.engine.run import Control, Ended, Pipeline, plain_errors
 from openmeter_collector.engine.status import PipelineStatus
-from openmeter_collector.errors import CollectorError, ConfigError
+from openmeter_collector.errors import ConfigError
 
 _CONNECTS_WITHIN = 2.0
 """Seconds for which starting a stream waits to see whether it can be opened."""
@@ -77,6 +78,7 @@ class Streams:
         self._resources = Resources()
         self._own: dict[tuple[str, str], AsyncExitStack] = {}
         self._told = _Told()
+        self._changing = asyncio.Lock()
         self.running: dict[str, Running] = {}
         self.status: dict[str, PipelineStatus] = {}
         """Of those that have not ended."""
@@ -128,7 +130,7 @@ class Streams:
         failure = None if one.task.cancelled() else one.task.exception()
         if failure is None or one.error:
             return
-        if one.first or not isinstance(failure, CollectorError):
+        if one.first or not isinstance(failure, Exception):
             raise failure
         one.error = str(failure)
         self._surroundings.log.error("stream ended", stream=name, error=one.error)
@@ -151,6 +153,10 @@ class Streams:
         Raises:
             ConfigError: there is one of that name, or it cannot be opened as it is configured.
         """
+        async with self._changing:
+            await self._add(name, stream)
+
+    async def _add(self, name: str, stream: Stream) -> None:
         if name in self.running or self._told.stopping:
             raise ConfigError(f"stream {name!r} cannot be added: there is one of that name")
         made = self._start(name, stream)
@@ -175,8 +181,17 @@ class Streams:
 
         Args:
             timeout: seconds after which it is ended at once; what it buffered on disk stays there.
+
+        Raises:
+            ConfigError: there is none of that name.
         """
-        one = self.running[name]
+        async with self._changing:
+            await self._remove(name, timeout)
+
+    async def _remove(self, name: str, timeout: float | None) -> None:
+        one = self.running.get(name)
+        if one is None:
+            raise ConfigError(f"stream {name!r} is not there any more")
         one.first = False
         one.control.stop.set()
         await asyncio.wait([one.task], timeout=timeout)
@@ -197,15 +212,17 @@ class Streams:
         goes on.
 
         Raises:
-            ConfigError: it cannot be opened as it is configured.
+            ConfigError: it cannot be opened as it is configured, or there is none of that name.
         """
-        old = self.running[name].stream
-        await self.stop(name, timeout)
-        try:
-            await self.start(name, stream)
-        except ConfigError:
-            await self.start(name, old)
-            raise
+        async with self._changing:
+            old = self.running.get(name)
+            await self._remove(name, timeout)
+            try:
+                await self._add(name, stream)
+            except ConfigError:
+                if old is not None:
+                    await self._add(name, old.stream)
+                raise
 
     async def put_resource(self, node: Node) -> None:
         """Add a resource or put another in its place; whatever opens from now on gets it.
@@ -293,15 +310,4 @@ def _names(node: Node | None, kind: str) -> set[str]:
 
 def nodes_below(value: object) -> Iterator[Node]:
     """All components in a config, or in a part of one."""
-    if isinstance(value, Node):
-        yield value
-        yield from nodes_below(value.config)
-        yield from nodes_below(value.processors)
-    elif isinstance(value, list | tuple):
-        for one in value:
-            yield from nodes_below(one)
-    elif isinstance(value, dict):
-        yield from nodes_below(list(value.values()))
-    elif is_dataclass(value):
-        for one in fields(value):
-            yield from nodes_below(getattr(value, one.name, None))
+    return values_below(value, Node)

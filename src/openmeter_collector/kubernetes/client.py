@@ -21,7 +21,7 @@ from openmeter_collector.spec.http_answers import retry_after
 
 PAGE: Final = 500
 _TIMEOUT: Final = 30.0
-_WATCH_SECONDS: Final = 300
+_WATCH_SECONDS: Final = 120
 _MOST_SAID: Final = 300
 _MOST_LINE: Final = 16 << 20
 
@@ -55,7 +55,9 @@ class ListPage:
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """A change that a watch tells of: `ADDED`, `MODIFIED`, `DELETED` or `BOOKMARK`."""
+    """A change that a watch tells of: `ADDED`, `MODIFIED`, `DELETED` or `BOOKMARK`; `OPENED` comes first,
+    and is ours: the server has taken the watch.
+    """
 
     kind: str
     object: bytes
@@ -179,6 +181,7 @@ class KubernetesClient:
             if stream.status != 200:
                 body = b"".join([line async for line in _lines(stream.chunks)])
                 self._raise("GET", path, HttpResponse(stream.status, stream.headers, body))
+            yield Event("OPENED", b"{}")
             async for line in _lines(stream.chunks):
                 if not line.strip():
                     continue

@@ -220,7 +220,7 @@ class Connection(HttpToolsProtocol):
         assert self._way is not None
         self._short.more_body = False
         body, self._body = self._body, b""
-        if self._way.take(self.url, self.headers, body, self._respond):
+        if self._way.take(self.url, self.headers, body, self.client, self._respond):
             return
         # Not one of the easy ones after all: the application gets it as it came.
         self.cycle = None

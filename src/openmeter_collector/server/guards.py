@@ -85,9 +85,6 @@ class Locked:
         if scope["path"] in self._open or self._allowed(dict(scope["headers"])):
             await self._app(scope, receive, send)
             return
-        if scope["type"] == "websocket":
-            await send({"type": "websocket.close", "code": 1008})
-            return
         await answer(send, 401, b"Unauthorized\n", headers=[(b"www-authenticate", self._challenge)])
 
     def _allowed(self, headers: dict[bytes, bytes]) -> bool:
@@ -195,7 +192,7 @@ class CrossOrigin:
         """Answer a preflight, or hand on and say who may read the answer."""
         headers = dict(scope["headers"])
         origin = headers.get(b"origin")
-        if origin is None or scope["type"] != "http":
+        if origin is None:
             await self._app(scope, receive, send)
             return
         allowed = self._allowed(origin)

@@ -78,9 +78,6 @@ class Service:
         path = scope["path"]
         if self.root_path and path.startswith(self.root_path + "/"):
             path = path[len(self.root_path) :]
-        if scope["type"] != "http":
-            await self._websocket(path, scope, receive, send)
-            return
         endpoint = self._endpoints().get(path)
         if endpoint is not None:
             status, kind, body = endpoint[1]()
@@ -94,15 +91,6 @@ class Service:
             await mounted.app({**scope, "path": path}, receive, send)
             return
         await answer(send, 404, b"404 page not found\n")
-
-    async def _websocket(
-        self, path: str, scope: Scope, receive: AsgiReceive, send: AsgiSend
-    ) -> None:
-        mounted = self._at(path)
-        if mounted is None:
-            await send({"type": "websocket.close", "code": 1000})
-            return
-        await mounted.app({**scope, "path": path}, receive, send)
 
     def _at(self, path: str) -> _Mounted | None:
         return next((one for one in self._mounted if one.serves(path)), None)
@@ -149,6 +137,14 @@ class Service:
             yield
         finally:
             self._mounted = [one for one in self._mounted if one not in mounted]
+
+    def mounted(self) -> list[str]:
+        """Paths that are mounted at the moment."""
+        return [one.path for one in self._mounted]
+
+    def leads(self) -> Mapping[str, Any] | None:
+        """What there is to say of leader election; None when there is none."""
+        return None if self.leadership is None else self.leadership()
 
     def ping(self) -> Answer:
         """The process answers."""

@@ -7,6 +7,7 @@ component that is refused is a fault at its line and is never opened.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Final, Literal
@@ -59,6 +60,11 @@ def of_the_operator(*more: str) -> Trust:
     """For files on this machine: all but starting programs, unless that is allowed."""
     how = f"start with --allow {{}}, or set {VARIABLE}={{}}, if you trust who writes this config"
     return Trust(frozenset({"files", "plugins", *more}), how)
+
+
+def of_this_machine() -> Trust:
+    """For files on this machine when nobody says more: what the environment allows."""
+    return of_the_operator(*powers_of([os.environ.get(VARIABLE, "")], VARIABLE))
 
 
 def of_the_api(*allowed: str) -> Trust:

@@ -14,7 +14,17 @@ from typing import Any, Final
 
 import orjson
 
-LEVELS: Final = {"all": 0, "trace": 0, "debug": 1, "info": 2, "warn": 3, "error": 4, "off": 9}
+LEVELS: Final = {
+    "all": 0,
+    "trace": 0,
+    "debug": 1,
+    "info": 2,
+    "warn": 3,
+    "error": 4,
+    "fatal": 5,
+    "off": 9,
+    "none": 9,
+}
 
 
 @dataclass(frozen=True, slots=True)

@@ -220,7 +220,7 @@ def _shortened(app: AsgiApp, way: ShortWay) -> AsgiApp:
         plain = not scope["query_string"] and not first.get("more_body")
         path = scope["path"].encode()
         fits = scope["method"] == "POST" and path in way.paths and 0 < len(body) <= way.max_bytes
-        if plain and fits and way.take(path, scope["headers"], body, respond):
+        if plain and fits and way.take(path, scope["headers"], body, scope["client"], respond):
             head, body = await answered
             status, *lines = head.decode().removesuffix("\r\n").split("\r\n")
             headers = [tuple(one.encode() for one in line.split(": ", 1)) for line in lines]

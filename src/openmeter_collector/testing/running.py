@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 
 from openmeter_collector.component.env import ListenOptions
@@ -35,6 +35,16 @@ class RunningConfig:
         self.metrics = metrics
         self.lines = lines
         self.ended: Ended | None = None
+        self._over: Callable[[], bool] = lambda: False
+
+    @property
+    def over(self) -> bool:
+        """The pipeline has come to its end by itself: the source had no more, all is delivered."""
+        return self._over()
+
+    def watch(self, over: Callable[[], bool]) -> None:
+        """Ask this whether it has."""
+        self._over = over
 
     async def until_connected(self) -> None:
         """Wait until the input takes."""
@@ -63,6 +73,7 @@ async def running(
         _service(service, config.http.address, enabled=config.http.enabled),
     ):
         task = tasks.create_task(pipeline.run(control))
+        under_way.watch(task.done)
         started = tasks.create_task(control.started.wait())
         await asyncio.wait({task, started}, return_when=asyncio.FIRST_COMPLETED)
         started.cancel()

@@ -47,7 +47,7 @@ def loads(data: bytes) -> Value:
     Raises:
         JSONError: `data` is not exactly one document; the text is the engine's.
     """
-    if _MINUS_ZERO.search(data) or data.startswith(b"-0"):
+    if b"-0" in data and (_MINUS_ZERO.search(data) or data.startswith(b"-0")):
         return json_exact.loads(data)
     try:
         return _decode(data)

@@ -229,10 +229,14 @@ def simple(value: Value) -> Any:
     if isinstance(value, bytes):
         return base64.b64encode(value).decode()
     if isinstance(value, Timestamp):
-        return value.text()
-    if isinstance(value, Float32):
-        text = str_float32(value)
-        return orjson.Fragment(json_float(float(text)))
+        text = value.text()
+        if text[4:5] != "-" or text[:1] == "-":
+            raise EncodeError(f"json: the year of {text} is outside of range [0,9999]")
+        return text
+    if isinstance(value, Float32) and value - value == 0:
+        return orjson.Fragment(json_float(float(str_float32(value))).encode())
+    if isinstance(value, Marker):
+        return None  # inside a structure an instruction has lost its target
     raise EncodeError(f"json: unsupported value: {describe(value)}")
 
 
@@ -318,7 +322,7 @@ def _number_text(value: Value) -> str:
             return json_float(float(str_float32(value)))
         return repr(value)
     form = simple(value)
-    return _text(form) if isinstance(form, str) else repr(form)
+    return _text(form) if isinstance(form, str) else "null"
 
 
 def _write(value: Value, out: list[str], indent: str | None, line: str) -> None:

@@ -74,3 +74,28 @@ def test_a_plug_in(tmp_path):
         "@method('x')\ndef twice(value: Value) -> Value:\n    '''Twice.'''\n    return value * 2\n"
     )
     assert run("--plugin", str(path), "root = this.twice()", lines="4\n").stdout == "8\n"
+
+
+def test_what_a_mapping_file_imports_and_reads_is_looked_for_beside_it(tmp_path):
+    (tmp_path / "lib.blobl").write_text("map f {\n  root.x = this.a\n}\n")
+    (tmp_path / "data.txt").write_text("D")
+    mapping = tmp_path / "m.blobl"
+    mapping.write_text(
+        'import "lib.blobl"\nroot = this.apply("f")\nroot.d = file_rel("data.txt").string()'
+    )
+    assert run("-f", str(mapping), lines='{"a":1}\n').stdout == '{"d":"D","x":1}\n'
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [("-f", "missing.blobl"), ("-i", "missing.json", "root = 1"), ("fmt", "missing.blobl")],
+)
+def test_a_file_that_is_not_there_is_named_without_a_traceback(arguments):
+    assert str(run(*arguments).exception).startswith(next(a for a in arguments if "missing" in a))
+
+
+def test_a_mapping_that_is_no_text_is_said_to_be_none(tmp_path):
+    mapping = tmp_path / "m.blobl"
+    mapping.write_bytes(b"\xff\xfe")
+    for arguments in (("-f", str(mapping)), ("fmt", str(mapping))):
+        assert "not UTF-8" in str(run(*arguments).exception)

@@ -1,10 +1,14 @@
 """The `gaps` command, with nobody running."""
 
+import asyncio
+
 import orjson
 import pytest
 from click.testing import CliRunner
 
 from openmeter_collector.cli.gaps import gaps
+from openmeter_collector.engine.stores.file import FileBackend
+from openmeter_collector.engine.stores.shared import Kept
 from openmeter_collector.errors import ConfigError, StorageError
 from openmeter_collector.message import Checkpoint, Delivery
 from openmeter_collector.storage.journal import Journal, JournalOptions
@@ -73,6 +77,20 @@ def test_a_journal_that_is_in_use_is_not_changed(config):
         assert "lost" in called("-c", config).output, "but it can be looked at"
     finally:
         lock.release()
+
+
+async def test_positions_of_replicas_are_looked_up_where_they_share_them(config, tmp_path):
+    backend = FileBackend(tmp_path / "lock.state")
+    await backend.write({"/pods/windows": Kept(4, ledger().encode()), "/c": Kept(4, b"7")})
+    election = f"leader_election: {{enabled: true, file: {{path: '{tmp_path}/lock'}}}}\n"
+    config.write_text(config.read_text() + election)
+    said = await asyncio.to_thread(called, "accept", "-c", config, "--format", "json")
+    (found,) = orjson.loads(said.output)
+    assert found["lost"] == []
+    assert found["open"]
+    kept = await backend.read("/pods/windows")
+    assert kept.term == 4
+    assert Ledger.decode(kept.value).lost == []
 
 
 def test_a_moment_without_a_zone_is_refused(config):

@@ -6,8 +6,9 @@ import sys
 
 import pytest
 
-from openmeter_collector.cli.options import moved_behind
-from openmeter_collector.cli.streams import stream_files
+from openmeter_collector.cli.options import moved_behind, with_plain_flags
+from openmeter_collector.cli.stream_files import stream_files
+from openmeter_collector.cli.streams import streams
 from openmeter_collector.errors import ConfigError
 
 KNOWN = {
@@ -36,6 +37,21 @@ KNOWN = {
 )
 def test_options_may_stand_before_the_command(given, expected):
     assert moved_behind(given.split(), KNOWN.get) == expected.split()
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ("--no-api=true x", "--no-api x"),
+        ("--no-api=false x", "x"),
+        ("--prefix-stream-endpoints=false", "--no-prefix-stream-endpoints"),
+        ("--prefix-stream-endpoints=true", "--prefix-stream-endpoints"),
+        ("-s a=true -- --no-api=true", "-s a=true -- --no-api=true"),
+        ("--chilled=maybe", "--chilled=maybe"),
+    ],
+)
+def test_flags_may_be_given_with_a_value_as_in_go(given, expected):
+    assert with_plain_flags(given.split(), streams.params) == expected.split()
 
 
 def test_streams_are_named_after_their_files(tmp_path):
@@ -135,3 +151,11 @@ def test_a_fault_found_on_opening_is_a_line_whatever_is_open_by_then(folder):
     assert done.returncode == 1
     (line,) = done.stderr.splitlines()
     assert line.startswith("root.input.file.paths: ./not-there: no such file; ")
+
+
+def test_a_level_that_is_none_is_refused(folder):
+    done = collector("run", "--log.level", "chatty", "config.yaml", cwd=folder)
+    assert done.returncode == 2
+    assert "'chatty' is not one of" in done.stderr
+    done = collector("run", "--log.level", "NONE", "-r", "res/*.yaml", "config.yaml", cwd=folder)
+    assert (done.returncode, done.stdout) == (0, "")

@@ -3,6 +3,7 @@
 import pytest
 
 from kit.config_parts import REGISTRY
+from openmeter_collector.cli.registry import standard_registry
 from openmeter_collector.config import Config, Problem, lint_lines, read
 
 CASES = [
@@ -83,3 +84,12 @@ def test_unset_variables_share_a_line_in_each_file():
         f"x(1,1) {text}: [B A]",
         f"y(1,1) {text}: [C]",
     ]
+
+
+def test_a_reference_to_a_resource_needs_no_label():
+    text = "pipeline:\n  processors:\n    - resource: a\n      label: b\n"
+    text += "processor_resources:\n  - label: a\n    noop: {}\n"
+    reading = read(text, standard_registry(), Config, env={}, file="c.yaml")
+    told = [one.lint_line() for one in reading.problems if one.severity == "lint"]
+    assert told == ["c.yaml(4,1) label field should be omitted when pointing to a resource"]
+    assert reading.config is not None

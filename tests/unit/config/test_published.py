@@ -19,11 +19,6 @@ FOLDER = Path(__file__).parents[2] / "published"
 FILES = sorted(FOLDER.glob("*.yaml"))
 BROKEN = {"standard-output-misplaced"}
 REGISTRY = standard_registry()
-# Components that published configs name and that may not be here yet; everything else must lint.
-LATER = frozenset(
-    ("kubernetes_resources", "schedule", "prometheus", "run_ai", "otel_log", "sql_select",
-     "sql_insert", "aws_s3")
-)  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -43,11 +38,6 @@ def faults(path):
     return [one for one in check(path, REGISTRY, ENV) if one.severity in ("error", "lint")]
 
 
-def missing(path):
-    """Components that a config names and that are not here."""
-    return {one.found.split("'")[1] for one in faults(path) if one.code == "unknown_component"}
-
-
 def test_there_are_as_many_as_were_published():
     assert len(FILES) == 22
 
@@ -57,14 +47,11 @@ def test_a_published_config_lints(path):
     if path.stem in BROKEN:
         assert faults(path)
         return
-    assert missing(path) <= LATER
-    assert [one.friendly() for one in faults(path) if one.code != "unknown_component"] == []
+    assert [one.friendly() for one in faults(path)] == []
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_the_editors_schema_takes_a_published_config(path, validator):
-    if missing(path):
-        pytest.skip(f"names components that are not here yet: {sorted(missing(path))}")
     found = yaml.safe_load(path.read_text())
     assert validator.is_valid(found) is (path.stem not in BROKEN)
 

@@ -59,8 +59,11 @@ def test_a_file_of_the_operators_may_write_files_and_start_no_programs():
     assert faults(NESTED, of_the_operator("programs"), Config) == []
 
 
-def test_nothing_is_said_means_a_file_of_the_operators():
+def test_nothing_is_said_means_a_file_on_this_machine(monkeypatch):
     assert faults(NESTED, None, Config) == faults(NESTED, of_the_operator(), Config)
+    monkeypatch.setenv("OPENMETER_COLLECTOR_ALLOW", "programs")
+    assert faults(NESTED, None, Config) == []
+    assert len(faults(NESTED, of_the_api("plugins"), Config)) == 1
 
 
 def test_what_is_allowed_to_the_operator_is_not_allowed_to_the_api():

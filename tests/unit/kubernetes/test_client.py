@@ -76,10 +76,10 @@ async def test_a_watch_tells_what_happened_after_a_version(server, client):
     server.bookmark()
     seen = []
     async for event in client.watch(PODS, {}, page.version):
-        seen.append((event.kind, orjson.loads(event.object)["metadata"].get("name")))
-        if len(seen) == 3:
+        seen.append((event.kind, orjson.loads(event.object).get("metadata", {}).get("name")))
+        if len(seen) == 4:
             break
-    assert seen == [("ADDED", "b"), ("DELETED", "a"), ("BOOKMARK", None)]
+    assert seen == [("OPENED", None), ("ADDED", "b"), ("DELETED", "a"), ("BOOKMARK", None)]
 
 
 async def test_a_watch_from_a_version_that_is_gone_says_so(server, client):

@@ -2,12 +2,17 @@
 
 import base64
 import hashlib
+import ssl
 
+import aiohttp
 import pytest
+import trustme
 
+from openmeter_collector.component.env import ListenOptions
 from openmeter_collector.config.model import BasicAuth, Cors, Http
 from openmeter_collector.errors import ConfigError
 from openmeter_collector.server.guards import Locked, guarded, tls_of
+from openmeter_collector.server.listener import listen
 from openmeter_collector.server.service import Service
 from openmeter_collector.telemetry.counters import MetricStore
 from openmeter_collector.testing.env import ask
@@ -136,6 +141,24 @@ async def test_debug_endpoints_answer_only_when_asked_for():
     profile = await ask(service, "GET", "/debug/pprof/heap")
     assert profile.status == 501
     assert b"py-spy" in profile.body
+
+
+async def test_the_service_speaks_tls_with_the_files_it_is_given(tmp_path):
+    authority = trustme.CA()
+    made = authority.issue_cert("127.0.0.1")
+    made.private_key_pem.write_to_path(tmp_path / "key.pem")
+    for blob in made.cert_chain_pems:
+        blob.write_to_path(tmp_path / "cert.pem", append=True)
+    http = Http(cert_file=str(tmp_path / "cert.pem"), key_file=str(tmp_path / "key.pem"))
+    trusting = ssl.create_default_context()
+    authority.configure_trust(trusting)
+    options = ListenOptions("127.0.0.1:0", tls=tls_of(http))
+    async with (
+        listen(guarded(Service(MetricStore()), http), options) as bound,
+        aiohttp.ClientSession() as client,
+        client.get(f"https://{bound.address}/ping", ssl=trusting) as answer,
+    ):
+        assert await answer.text() == "pong"
 
 
 @pytest.mark.parametrize("basic", [False, True])

@@ -291,7 +291,7 @@ class Short:
     def __init__(self):
         self.taken, self.responds, self.takes, self.at_once = [], [], True, True
 
-    def take(self, path, headers, body, respond):
+    def take(self, path, headers, body, client, respond):
         if not self.takes:
             return False
         self.taken.append((path, dict(headers), body))

@@ -38,7 +38,7 @@ async def serving(texts, shared="http: {enabled: false}", allowed=("files",)):
         overrides=(),
         resources=(),
         templates=(),
-        env={"FROM_ENV": "env"},
+        env={"FROM_ENV": "env", "A_TOKEN": "from-the-environment"},
         chilled=False,
         trust=EVERYTHING,
         api_trust=of_the_api(*allowed),
@@ -114,6 +114,7 @@ async def test_a_stream_is_shown_whole_and_patched(api, tmp_path):
 
 
 async def test_secrets_of_a_stream_are_not_shown(api):
+    """Neither those of secret fields nor those that variables brought into others."""
     text = (
         "input: {stdin: {}}\noutput: {openmeter: {url: 'http://127.0.0.1:1', token: hush-hush}}\n"
     )
@@ -122,6 +123,12 @@ async def test_secrets_of_a_stream_are_not_shown(api):
     status, shown = await api("GET", "/streams/two")
     assert status == 200
     assert "hush" not in json.dumps(shown)
+    text = text.replace("hush-hush", "'${A_TOKEN}'").replace(
+        "/127.0.0.1:1", "/a-${A_TOKEN}.example"
+    )
+    assert (await api("PUT", "/streams/two", text))[0] == 200
+    status, shown = await api("GET", "/streams/two")
+    assert "from-the-environment" not in json.dumps(shown)
 
 
 async def test_faults_are_answered_with_their_places_unless_chilled(api):
@@ -151,6 +158,18 @@ async def test_a_stream_that_cannot_be_opened_is_not_added_and_replaces_nothing(
     await until_written(tmp_path / "one.txt")
 
 
+async def test_calls_at_the_same_time_do_not_get_into_each_others_way(api):
+    await api("POST", "/streams/two", TICKS.replace("NAME", "two"))
+    puts = [api("PUT", "/streams/two", TICKS.replace("NAME", f"n{n}")) for n in range(4)]
+    answers = await asyncio.gather(*puts, api("DELETE", "/streams/one"), api("GET", "/streams/two"))
+    assert [status for status, _ in answers] == [200] * 6
+    posts = [api("POST", "/streams/new", TICKS.replace("NAME", "new")) for _ in range(3)]
+    answers = await asyncio.gather(*posts)
+    assert sorted(status for status, _ in answers) == [200, 400, 400]
+    answers = await asyncio.gather(*(api("DELETE", "/streams/new") for _ in range(2)))
+    assert sorted(status for status, _ in answers) == [200, 400]
+
+
 async def test_a_whole_set_takes_the_place_of_what_runs(api, tmp_path):
     wanted = {"two": TICKS.replace("NAME", "two"), "three": TICKS.replace("NAME", "${FROM_ENV}")}
     body = "\n".join(
@@ -170,6 +189,7 @@ async def test_figures_are_those_of_one_stream_and_go_with_it(api, tmp_path):
     await until_written(tmp_path / "one.txt")
     sent = 0
     while not sent:
+        await asyncio.sleep(0.005)
         status, figures = await api("GET", "/streams/one/stats")
         assert status == 200
         sent = figures['output_sent{label="",path="root.output"}']

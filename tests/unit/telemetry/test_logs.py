@@ -31,7 +31,7 @@ def test_json_uses_the_names_that_were_chosen():
 
 @pytest.mark.parametrize(
     ("level", "written"),
-    [("debug", 4), ("INFO", 3), ("warn", 2), ("error", 1), ("off", 0)],
+    [("debug", 4), ("INFO", 3), ("warn", 2), ("error", 1), ("FATAL", 0), ("off", 0), ("NONE", 0)],
 )
 def test_lines_below_the_level_are_not_written(level, written):
     def act(log: Log) -> None:

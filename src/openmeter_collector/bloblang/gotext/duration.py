@@ -7,7 +7,6 @@ from functools import lru_cache
 from typing import Final
 
 from openmeter_collector.bloblang.failure import Fail
-from openmeter_collector.bloblang.gotext.quote import quote
 from openmeter_collector.values import units
 from openmeter_collector.values.kinds import INT64_MAX
 
@@ -24,8 +23,20 @@ def parse_duration(text: str) -> int:
         raise Fail(_reason(text)) from None
 
 
+def _quote(text: str) -> str:
+    """Text in quotes, with every byte escaped that is no printable ASCII."""
+    parts = []
+    for byte in text.encode("utf-8", "surrogateescape"):
+        char = chr(byte)
+        if char in '"\\':
+            parts.append("\\" + char)
+        else:
+            parts.append(char if 0x20 <= byte < 0x7F else f"\\x{byte:02x}")
+    return '"' + "".join(parts) + '"'
+
+
 def _reason(text: str) -> str:
-    shown = quote(text)
+    shown = _quote(text)
     rest = text[1:] if text[:1] in ("+", "-") else text
     while rest:
         match = _PART.match(rest)
@@ -34,7 +45,7 @@ def _reason(text: str) -> str:
         if not match[3]:
             return f"time: missing unit in duration {shown}"
         if match[3] not in _UNITS:
-            return f"time: unknown unit {quote(match[3])} in duration {shown}"
+            return f"time: unknown unit {_quote(match[3])} in duration {shown}"
         if match[1] and int(match[1]) > INT64_MAX:
             break
         rest = rest[match.end() :]

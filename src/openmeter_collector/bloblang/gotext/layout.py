@@ -222,11 +222,11 @@ def _literal(reading: _Reading, literal: str) -> None:
     for char in literal:
         if char == " ":
             if rest and rest[0] != " ":
-                raise reading.fail(literal, reading.rest)
+                raise reading.fail(literal, rest)
             rest = rest.lstrip(" ")
             continue
         if not rest or rest[0] != char:
-            raise reading.fail(literal, reading.rest)
+            raise reading.fail(literal, rest)
         rest = rest[1:]
     reading.rest = rest
 
@@ -267,11 +267,11 @@ def _element(reading: _Reading, token: str, fraction_follows: bool) -> None:
         case "02" | "_2" | "2":
             if token[0] == "_" and len(token) == 2 and rest[:1] == " ":
                 reading.rest = rest[1:]
-            values["day"] = _number(reading, token, 2, fixed=len(token) == 2)
+            values["day"] = _number(reading, token, 2, fixed=token[0] == "0")
         case "002" | "__2":
             if token[0] == "_":
-                reading.rest = rest = rest.lstrip(" ") if rest[:2].strip() == "" else rest
-            values["yday"] = _number(reading, token, 3, fixed=len(token) == 3)
+                reading.rest = rest[min(len(rest) - len(rest.lstrip(" ")), 2) :]
+            values["yday"] = _number(reading, token, 3, fixed=token[0] == "0")
         case "15":
             values["hour"] = _number(reading, token, 2, fixed=False)
             _range(reading, "hour", values["hour"], 0, 23)
@@ -333,12 +333,19 @@ def _digits(reading: _Reading, token: str) -> None:
     reading.rest = reading.rest[found.end() :]
 
 
+# An offset takes the place of a name where there is none; it has at most 23 hours.
+_ABBREVIATION: Final = re.compile(
+    r"ChST|MeST|(?:GMT)?[+-]0*(?:1?[0-9]|2[0-3])(?![0-9])|GMT"
+    r"|(?:[A-Z]{4}T|WITA|[A-Z]{3}T|[A-Z]{3})(?![A-Z])"
+)
+
+
 def _abbreviation(reading: _Reading) -> None:
     if reading.rest.startswith("UTC"):
         reading.zone = UTC_ZONE
         reading.rest = reading.rest[3:]
         return
-    found = re.match(r"GMT[+-][0-9]{1,2}|ChST|MeST|[A-Z]{3,5}|[+-][0-9]{2}", reading.rest, re.ASCII)
+    found = _ABBREVIATION.match(reading.rest)
     if found is None:
         raise reading.fail("MST")
     reading.abbreviation = found[0]
@@ -416,6 +423,7 @@ def parse_rfc3339(text: str) -> Timestamp:
         return parse_time(text, RFC3339_NANO)
     year, month, day, hour, minute, second = (int(part) for part in found.groups()[:6])
     sane = 1 <= month <= 12 and hour < 24 and minute < 60 and second < 60
+    sane = sane and not (found[8] and (int(found[9]) > 23 or int(found[10]) > 59))
     if not sane or not 1 <= day <= _days_in(year, month):
         return parse_time(text, RFC3339_NANO)
     nanos = int(found[7].ljust(9, "0")) if found[7] else 0

@@ -7,6 +7,7 @@ classic Cephes approximations instead of the machine's library.
 from __future__ import annotations
 
 import math
+from functools import cache
 from typing import Final
 
 _SINE: Final = (
@@ -39,6 +40,7 @@ _QUARTERS: Final = (
     2.69515142907905952645e-15,
 )
 _LARGE: Final = 1 << 29
+_BITS: Final = 1280
 
 
 def _polynomial(value: float, coefficients: tuple[float, ...]) -> float:
@@ -50,6 +52,8 @@ def _polynomial(value: float, coefficients: tuple[float, ...]) -> float:
 
 def _reduced(size: float) -> tuple[int, float]:
     """The octant of an angle, made even, and the rest of the angle in it."""
+    if size >= _LARGE:
+        return _reduced_large(size)
     octant = int(size * (4 / math.pi))
     turns = float(octant)
     if octant & 1:
@@ -59,9 +63,40 @@ def _reduced(size: float) -> tuple[int, float]:
     return octant & 7, rest
 
 
+@cache
+def _four_by_pi() -> int:
+    """4/pi as an integer, times two to the power of `_BITS`."""
+
+    def arc_tangent(inverse: int) -> int:
+        total = term = (1 << _BITS + 64) // inverse
+        square, divisor, sign = inverse * inverse, 3, -1
+        while term:
+            term //= square
+            total += sign * (term // divisor)
+            divisor, sign = divisor + 2, -sign
+        return total
+
+    quarter = 4 * arc_tangent(5) - arc_tangent(239)
+    return (1 << 2 * _BITS + 64) // quarter
+
+
+def _reduced_large(size: float) -> tuple[int, float]:
+    """As `_reduced`, for angles that need more digits of pi than a float has."""
+    mantissa, exponent = math.frexp(size)
+    product = int(mantissa * 2**53) * _four_by_pi()
+    shift = _BITS - (exponent - 53)
+    octant = (product >> shift) & 7
+    fraction = product & ((1 << shift) - 1)
+    spare = max(fraction.bit_length() - 53, 0)
+    rest = math.ldexp(fraction >> spare, spare - shift)
+    if octant & 1:
+        octant, rest = (octant + 1) & 7, rest - 1
+    return octant, rest * (math.pi / 4)
+
+
 def sin(angle: float) -> float:
     """The sine."""
-    if angle == 0 or not math.isfinite(angle) or abs(angle) >= _LARGE:
+    if angle == 0 or not math.isfinite(angle):
         return math.sin(angle)
     octant, rest = _reduced(abs(angle))
     negative = (angle < 0) != (octant > 3)
@@ -76,7 +111,7 @@ def sin(angle: float) -> float:
 
 def cos(angle: float) -> float:
     """The cosine."""
-    if not math.isfinite(angle) or abs(angle) >= _LARGE:
+    if not math.isfinite(angle):
         return math.cos(angle)
     octant, rest = _reduced(abs(angle))
     negative = octant > 3
@@ -93,7 +128,7 @@ def cos(angle: float) -> float:
 
 def tan(angle: float) -> float:
     """The tangent."""
-    if angle == 0 or not math.isfinite(angle) or abs(angle) >= _LARGE:
+    if angle == 0 or not math.isfinite(angle):
         return math.tan(angle)
     octant, rest = _reduced(abs(angle))
     square = rest * rest
@@ -137,7 +172,5 @@ def log(value: float) -> float:
 
 
 def log10(value: float) -> float:
-    """The logarithm to base 10 of a positive number, by way of that to base 2."""
-    fraction, exponent = math.frexp(value)
-    base2 = exponent - 1.0 if fraction == 0.5 else log(fraction) * 1.4426950408889634 + exponent
-    return base2 * 0.30102999566398119521
+    """The logarithm to base 10 of a positive number, by way of the natural one."""
+    return log(value) * 0.4342944819032518

@@ -12,22 +12,25 @@ from openmeter_collector.bloblang.failure import Fail
 from openmeter_collector.bloblang.gotext import strconv
 from openmeter_collector.values.kinds import Float64, Value
 
-_UNQUOTED: Final = re.compile(r"(<[A-Za-z][^<>]*?[A-Za-z0-9_-]+=)([^\"'\s<>]+)")
+_TAG: Final = re.compile(r"<[A-Za-z][^<>]*>")
+_VALUE: Final = re.compile(r"""("[^"]*"|'[^']*')|=([^"'\s<>/]+)""")
+
+
+def _quoted(tag: re.Match[str]) -> str:
+    """A tag with quotes around the values of its attributes that have none."""
+    return _VALUE.sub(lambda found: found[0] if found[1] else f'="{found[2]}"', tag[0])
 
 
 def read_xml(text: str, *, cast: bool) -> Value:
     """The document as an object."""
-    while True:
-        text, count = _UNQUOTED.subn(r'\1"\2"', text)
-        if not count:
-            break
+    text = _TAG.sub(_quoted, text)
     root: dict[str, Value] = {}
     stack: list[tuple[str, dict[str, Value], list[str]]] = [("", root, [])]
     parser = expat.ParserCreate()
 
     def start(name: str, attributes: dict[str, str]) -> None:
-        fields = {f"-{key}": _cast(value, cast) for key, value in attributes.items()}
-        stack.append((name, fields, []))
+        fields = {f"-{_local(key)}": _cast(value, cast) for key, value in attributes.items()}
+        stack.append((_local(name), fields, []))
 
     def end(_: str) -> None:
         name, fields, texts = stack.pop()
@@ -46,7 +49,7 @@ def read_xml(text: str, *, cast: bool) -> Value:
             parent[name] = [parent[name], value]
 
     def entity(*_: Any) -> None:
-        raise Fail("failed to parse value as XML: entity declarations are not accepted")
+        raise Fail("parsing value as XML: entity declarations are not accepted")
 
     def text_of(data: str) -> None:
         stack[-1][2].append(data)
@@ -58,8 +61,17 @@ def read_xml(text: str, *, cast: bool) -> Value:
     try:
         parser.Parse(text.encode("utf-8", "replace"), True)
     except expat.ExpatError as error:
-        raise Fail(f"failed to parse value as XML: {error}") from None
+        # What follows the first element is ignored, as if the document ended there.
+        if root and error.code == expat.errors.codes[expat.errors.XML_ERROR_JUNK_AFTER_DOC_ELEMENT]:
+            return root
+        nothing = "EOF" if "<" not in text else str(error)
+        raise Fail(f"parsing value as XML: {nothing}") from None
     return root
+
+
+def _local(name: str) -> str:
+    """A name without its namespace."""
+    return name.partition(":")[2] or name
 
 
 def _cast(text: str, cast: bool) -> Value:
@@ -75,7 +87,7 @@ def _cast(text: str, cast: bool) -> Value:
 
 def write_xml(value: dict[str, Value], indent: str | None, root_tag: str | None) -> str:
     """An object as a document."""
-    if root_tag is None and len(value) == 1:
+    if root_tag is None and len(value) == 1 and not isinstance(next(iter(value.values())), list):
         ((root_tag, inner),) = value.items()
     else:
         root_tag, inner = root_tag or "doc", value

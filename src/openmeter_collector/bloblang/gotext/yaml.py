@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import base64
 import math
 import re
 from typing import Any, Final
 
 import yaml
 
+from openmeter_collector.bloblang.convert import encode
 from openmeter_collector.bloblang.failure import Fail
-from openmeter_collector.values.kinds import Float64, Int64, Integer, SourceNumber, Value
+from openmeter_collector.values.kinds import (
+    Float64,
+    Int64,
+    Integer,
+    Marker,
+    SourceNumber,
+    Value,
+)
 from openmeter_collector.values.numbers import text_float
 from openmeter_collector.values.timestamp import Timestamp
 
@@ -98,8 +107,14 @@ class _Dumper(yaml.SafeDumper):
     """Writes the engine's way: sequences indented, documents' numbers as text."""
 
     def increase_indent(self, flow: bool = False, indentless: bool = False) -> None:  # noqa: ARG002
-        """Indent sequences below their key."""
-        super().increase_indent(flow, indentless=False)
+        """By two inside a sequence, else to the next multiple of four."""
+        self.indents.append(self.indent)
+        if self.indent is None:
+            self.indent = 4 if flow else 0
+        elif self.states[-1:] == [self.expect_block_sequence_item]:
+            self.indent += 2
+        else:
+            self.indent = (self.indent + 4) // 4 * 4
 
     def ignore_aliases(self, data: Any) -> bool:  # noqa: ARG002
         """Write everything out."""
@@ -108,9 +123,14 @@ class _Dumper(yaml.SafeDumper):
 
 def _text(dumper: _Dumper, value: str) -> yaml.Node:
     style = None
-    if "\n" in value and not value.startswith((" ", "\n")):
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raw = base64.b64encode(encode(value)).decode()
+        return dumper.represent_scalar("tag:yaml.org,2002:binary", raw)
+    if "\n" in value:
         style = "|"
-    elif _ambiguous(value):
+    elif _ambiguous(value) or (not value.isascii() and max(value) > "\uffff"):
         style = '"'
     return dumper.represent_scalar("tag:yaml.org,2002:str", value, style=style)
 
@@ -160,6 +180,7 @@ _Dumper.add_multi_representer(int, _number)
 _Dumper.add_multi_representer(float, _number)
 _Dumper.add_representer(Timestamp, _moment_node)
 _Dumper.add_representer(bytes, _bytes_node)
+_Dumper.add_representer(Marker, lambda dumper, _: dumper.represent_none(None))
 _Dumper.add_representer(
     bool,
     lambda dumper, value: dumper.represent_scalar("tag:yaml.org,2002:bool", str(value).lower()),

@@ -9,6 +9,7 @@ from openmeter_collector.bloblang.library.compression import ENTRIES as COMPRESS
 from openmeter_collector.bloblang.library.durations import ENTRIES as DURATIONS
 from openmeter_collector.bloblang.library.encoding import ENTRIES as ENCODING
 from openmeter_collector.bloblang.library.environment import ENTRIES as ENVIRONMENT
+from openmeter_collector.bloblang.library.event_ids import ENTRIES as EVENT_IDS
 from openmeter_collector.bloblang.library.general import ENTRIES as GENERAL
 from openmeter_collector.bloblang.library.ids import ENTRIES as IDS
 from openmeter_collector.bloblang.library.messages import ENTRIES as MESSAGES
@@ -24,7 +25,7 @@ from openmeter_collector.bloblang.library.times import ENTRIES as TIMES
 
 _GEOIP = "needs a licensed database of addresses"
 LEFT_OUT: dict[str, str] = {
-    "parse_parquet": "reads whole Parquet files; the aws_s3 input has a scanner for them",
+    "parse_parquet": "reads whole Parquet files at once, whatever their size",
     **{
         f"geoip_{name}": _GEOIP
         for name in (
@@ -60,6 +61,7 @@ STANDARD = Registry(
         *SCHEMAS,
         *STRUCTURES,
         *IDS,
+        *EVENT_IDS,
         *ENVIRONMENT,
     ],
     LEFT_OUT,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+import math
+from typing import Any, Final
 
 from openmeter_collector.bloblang.compare import equal
 from openmeter_collector.bloblang.convert import encode, get_number, get_string
@@ -76,13 +77,16 @@ def append(value: Value, *args: Any) -> Value:
     return [*_array(value), *args]
 
 
-@method("objects", plugin=True, cases=[Case("root = this.concat([2], [3])", "[1]", "[1,2,3]")])
-def concat(value: Value, *args: Any) -> Value:
+@method(
+    "objects",
+    plugin=True,
+    prepared=True,
+    cases=[Case("root = this.concat([2], [3])", "[1]", "[1,2,3]")],
+)
+def concat(*args: Any) -> Any:
     """The array with other arrays behind it."""
-    made = list(_array(value))
-    for one in args:
-        made += _array(one)
-    return made
+    added = [element for one in args for element in _array(one)]
+    return lambda value: [*_array(value), *added]
 
 
 @method("objects", cases=[Case("root = this.enumerated()", '["a"]', '[{"index":0,"value":"a"}]')])
@@ -404,7 +408,7 @@ def sort_by(value: Value, query: Query) -> Value:
 )
 def sum_(value: Value) -> Value:
     """The sum of an array of numbers."""
-    if is_number(value):
+    if is_number(value) and not (isinstance(value, SourceNumber) and math.isinf(value)):
         return value
     total = 0.0
     problem: Fail | None = None
@@ -446,17 +450,27 @@ def unique(value: Value, emit: Query | None = None) -> Value:
 @method(
     "objects",
     plugin=True,
+    prepared=True,
     cases=[Case("root = this.a.zip(this.b)", '{"a":[1,2],"b":["x","y"]}', '[[1,"x"],[2,"y"]]')],
 )
-def zip_(value: Value, *args: Any) -> Value:
+def zip_(*args: Any) -> Any:
     """Arrays of the first elements, the second elements and so on of several arrays."""
-    if not args:
-        raise Fail("zip requires at least one argument")
-    first = _array(value)
     others = [_array(one) for one in args]
-    if any(len(one) != len(first) for one in others):
-        raise Fail("can't zip different length array values")
-    return [list(group) for group in zip(first, *others, strict=True)]
+    if any(len(one) != len(others[0]) for one in others):
+        raise Fail(_SIZES)
+
+    def run(value: Value) -> Value:
+        first = _array(value)
+        if not others:
+            raise Fail("zip requires at least one argument")
+        if len(others[0]) != len(first):
+            raise Fail(_SIZES)
+        return [list(group) for group in zip(first, *others, strict=True)]
+
+    return run
+
+
+_SIZES: Final = "can't zip different length array values"
 
 
 ENTRIES = (

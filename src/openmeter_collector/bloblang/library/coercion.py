@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import struct
-from typing import Any
 
 from openmeter_collector.bloblang import convert
 from openmeter_collector.bloblang.definition import Case, method
 from openmeter_collector.bloblang.failure import Fail, TypeFail, type_name
 from openmeter_collector.values.kinds import (
     Float32,
-    Float64,
     Int8,
     Int16,
     Int32,
@@ -246,13 +244,13 @@ def float64(value: Value) -> Value:
 @method("numbers", plugin=True, cases=[Case("root = this.float32()", '"1.5"', "1.5")])
 def float32(value: Value) -> Value:
     """A float of 32 bits."""
-    if type(value) is Float32:
-        return value
-    number: Any = convert.to_float(value)
+    if isinstance(value, Float32):
+        raise TypeFail(value, "number")
+    number = float(convert.to_float(value))
     try:
-        return Float32(struct.unpack("f", struct.pack("f", float(number)))[0])
+        return Float32(struct.unpack("f", struct.pack("f", number))[0])
     except OverflowError:
-        raise Fail(f"{Float64(number)!r} does not fit a float of 32 bits") from None
+        raise Fail(f"{number!r} does not fit a float of 32 bits") from None
 
 
 ENTRIES = (

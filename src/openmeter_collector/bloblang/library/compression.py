@@ -26,6 +26,8 @@ def _deflate(level: int, window: int) -> Callable[[bytes], bytes]:
 
 
 def _inflate(raw: bytes, window: int, what: str) -> bytes:
+    if what == "gzip" and len(raw) < 10:
+        raise Fail("unexpected EOF" if raw else "EOF")
     engine = zlib.decompressobj(window)
     try:
         made = engine.decompress(raw, _MAX)

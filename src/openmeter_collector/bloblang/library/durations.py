@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Final
+from typing import Any, Final
 
 from openmeter_collector.bloblang.convert import get_timestamp
 from openmeter_collector.bloblang.definition import Case, method
@@ -24,12 +24,10 @@ def _iso(text: str) -> dict[str, float]:
         raise Fail(f"{text}: expected 'Y', 'M', 'W', 'D', 'H', 'M', or 'S' designator")
     body = text[1:] if text[0] in "+-" else text
     sign = -1 if text[0] == "-" else 1
-    if body == "0":
-        return {}
     if not body.startswith("P"):
         raise Fail(f"{text}: expected 'P' period mark at the start")
     made: dict[str, float] = {}
-    pos, clock = 1, False
+    pos, clock, fraction = 1, False, ""
     names = {"Y": "y", "W": "w", "D": "d", "H": "h", "S": "s"}
     while pos < len(body):
         if body[pos] == "T":
@@ -38,13 +36,20 @@ def _iso(text: str) -> dict[str, float]:
             clock, pos = True, pos + 1
             continue
         match = re.compile(r"-?[0-9]+(?:[.,][0-9]*)?").match(body, pos)
+        if match is None and body[pos] in "+-":
+            raise Fail(f"{text}: number invalid or out of range")
         if match is None:
             raise Fail(f"{text}: expected a number but found '{body[pos]}'")
         if match.end() >= len(body):
             raise Fail(f"{text}: missing designator at the end")
         letter = body[match.end()]
         if letter not in _ORDER:
-            raise Fail(f"expected a designator Y, M, W, D, H, or S not '{letter}'")
+            raise Fail(f"{text}: expected a designator Y, M, W, D, H, or S not '{letter}'")
+        if fraction:
+            pair = f"'{fraction}' & '{letter}'"
+            raise Fail(f"{text}: {pair} only the last field can have a fraction")
+        if not match[0].lstrip("-").isdigit():
+            fraction = letter
         if clock != (letter in "HS" or (letter == "M" and clock)):
             raise Fail(f"{text}: '{letter}' designator cannot occur here")
         name = ("m" if clock else "mo") if letter == "M" else names[letter]
@@ -57,26 +62,32 @@ def _iso(text: str) -> dict[str, float]:
     return made
 
 
-_SECONDS: Final = {"w": 604_800, "d": 86_400, "h": 3600, "m": 60, "s": 1}
+_CALENDAR: Final = ("y", "mo", "w", "d")
+_SECONDS: Final = {
+    "y": 31_556_952, "mo": 2_629_746, "w": 604_800, "d": 86_400, "h": 3600, "m": 60, "s": 1,
+}  # fmt: skip
+"""How long a part is; a year has 365.2425 days and a month a twelfth of it."""
 
 
-def _shift(value: Value, text: str, sign: int) -> Value:
-    parts = _iso(text)
+def _shift(value: Value, parts: dict[str, float], sign: int) -> Value:
     moment = get_timestamp(value)
+    if not all(parts.get(name, 0.0).is_integer() for name in _CALENDAR):
+        # A part of a year or a month has no place in a calendar: all of it counts as a length.
+        return Timestamp(moment.ns + sign * _length(parts), moment.zone)
     year, month, day, hour, minute, second, nanos = moment.wall()
-    years, months = parts.pop("y", 0.0), parts.pop("mo", 0.0)
-    days = parts.pop("d", 0.0) + 7 * parts.pop("w", 0.0)
-    exact = sum(_ns(number * _SECONDS[key]) for key, number in parts.items())
-    whole_years, whole_months, whole_days = int(years), int(months), int(days)
-    exact += _ns((years - whole_years) * 31_556_952)
-    exact += _ns((months - whole_months) * 2_629_746)
-    exact += _ns((days - whole_days) * 86_400)
+    years, months, weeks, days = (int(parts.get(name, 0.0)) for name in _CALENDAR)
     moved = from_wall(
-        (year + sign * whole_years, month + sign * whole_months, day + sign * whole_days),
+        (year + sign * years, month + sign * months, day + sign * (days + 7 * weeks)),
         (hour, minute, second, nanos),
         moment.zone,
     )
+    exact = _length({name: one for name, one in parts.items() if name not in _CALENDAR})
     return Timestamp(moved.ns + sign * exact, moment.zone)
+
+
+def _length(parts: dict[str, float]) -> int:
+    """A duration in nanoseconds."""
+    return sum(_ns(number * _SECONDS[name]) for name, number in parts.items())
 
 
 def _ns(seconds: float) -> int:
@@ -87,6 +98,7 @@ def _ns(seconds: float) -> int:
     "time",
     plugin=True,
     static=True,
+    prepared=True,
     status="beta",
     cases=[
         Case(
@@ -100,15 +112,17 @@ def _ns(seconds: float) -> int:
     ],
     params={"duration": "An ISO 8601 duration."},
 )
-def ts_add_iso8601(value: Value, duration: str) -> Value:
+def ts_add_iso8601(duration: str) -> Any:
     """Add a duration such as `P3DT12H`; days that a month does not have run into the next."""
-    return _shift(value, duration, 1)
+    parts = _iso(duration)
+    return lambda value: _shift(value, parts, 1)
 
 
 @method(
     "time",
     plugin=True,
     static=True,
+    prepared=True,
     status="beta",
     cases=[
         Case(
@@ -117,9 +131,10 @@ def ts_add_iso8601(value: Value, duration: str) -> Value:
     ],
     params={"duration": "An ISO 8601 duration."},
 )
-def ts_sub_iso8601(value: Value, duration: str) -> Value:
+def ts_sub_iso8601(duration: str) -> Any:
     """Subtract a duration such as `P3DT12H`."""
-    return _shift(value, duration, -1)
+    parts = _iso(duration)
+    return lambda value: _shift(value, parts, -1)
 
 
 @method(
@@ -144,9 +159,7 @@ def parse_duration_iso8601(value: Value) -> Value:
     """An ISO 8601 duration in nanoseconds; years have 365.2425 days and months a twelfth."""
     if not isinstance(value, (str, bytes, Timestamp)):
         raise TypeFail(value, "string")
-    parts = _iso(time_text(value))
-    sizes = {"y": 31_556_952, "mo": 2_629_746, **_SECONDS}
-    total = sum(_ns(number * sizes[key]) for key, number in parts.items())
+    total = _length(_iso(time_text(value)))
     if total > INT64_MAX:
         raise Fail("the duration does not fit 64 bits of nanoseconds")
     return Int64(total)

@@ -38,7 +38,7 @@ _Z85: Final = (
 
 def _z85_encode(raw: bytes) -> bytes:
     if len(raw) % 4:
-        raise Fail("z85: encoding needs a multiple of 4 bytes")
+        raise Fail("z85: wrongly aligned input data")
     made = []
     for at in range(0, len(raw), 4):
         number = int.from_bytes(raw[at : at + 4], "big")
@@ -48,14 +48,14 @@ def _z85_encode(raw: bytes) -> bytes:
 
 def _z85_decode(raw: bytes) -> bytes:
     if len(raw) % 5:
-        raise Fail("z85: decoding needs a multiple of 5 characters")
+        raise Fail("z85: wrongly aligned input data")
     made = b""
     for at in range(0, len(raw), 5):
         number = 0
         for byte in raw[at : at + 5]:
             digit = _Z85.find(chr(byte))
             if digit < 0:
-                raise Fail("z85: invalid character")
+                raise Fail(f"z85: invalid input byte: {_rune(byte)}")
             number = number * 85 + digit
         made += number.to_bytes(5, "big")[1:]
     return made
@@ -92,9 +92,9 @@ def _base64(raw: bytes, *, url: bool = False, padded: bool = True) -> bytes:
         raise Fail("unexpected EOF")
     for at, byte in enumerate(rest):
         if byte not in digits:
-            raise Fail(f"illegal base64 data at input byte {whole + at}")
+            raise Fail(f"illegal base64 data at input byte {at}")
     if len(rest) == 1:
-        raise Fail(f"illegal base64 data at input byte {len(text)}")
+        raise Fail("illegal base64 data at input byte 0")
     body = text[:end] + rest
     body += b"=" * (-len(body) % 4)
     return base64.urlsafe_b64decode(body) if url else base64.b64decode(body)
@@ -114,13 +114,27 @@ def _rune(byte: int) -> str:
 
 
 def _ascii85(raw: bytes) -> bytes:
+    made = bytearray()
+    number = digits = 0
     for at, byte in enumerate(raw):
-        if byte > 0x20 and not (0x21 <= byte <= 0x75 or byte == 0x7A):
+        if byte <= 0x20:
+            continue
+        if byte == 0x7A and not digits:
+            made += bytes(4)
+            continue
+        if not 0x21 <= byte <= 0x75:
             raise Fail(f"illegal ascii85 data at input byte {at}")
-    try:
-        return base64.a85decode(raw)
-    except ValueError:
-        raise Fail(f"illegal ascii85 data at input byte {len(raw)}") from None
+        number, digits = number * 85 + byte - 0x21, digits + 1
+        if digits == 5:
+            made += (number & 0xFFFFFFFF).to_bytes(4, "big")
+            number = digits = 0
+    if digits == 1:
+        raise Fail("illegal ascii85 data at input byte 1")
+    if digits:
+        for _ in range(5 - digits):
+            number = number * 85 + 84
+        made += (number & 0xFFFFFFFF).to_bytes(4, "big")[: digits - 1]
+    return bytes(made)
 
 
 _COMMON = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
@@ -240,9 +254,10 @@ def hash_(algorithm: str, key: str | None = None, polynomial: str = "IEEE") -> A
         known = _CRC_POLYNOMIALS.get(polynomial)
 
         def crc32(value: Value) -> bytes:
+            raw = _raw(value)
             if known is None:
                 raise Fail(f'unsupported crc32 hash key "{polynomial}"')
-            return _crc32(_raw(value), known).to_bytes(4, "big")
+            return _crc32(raw, known).to_bytes(4, "big")
 
         return crc32
     run = _HASHES.get(algorithm)

@@ -51,8 +51,12 @@ def file(services: Services, path: str, no_cache: bool = False) -> Any:
     params={"path": "The path of the file.", "no_cache": "Read it for every message, not once."},
 )
 def file_rel(services: Services, path: str, no_cache: bool = False) -> Any:
-    """The content of a file as bytes, its path relative to the mapping's folder."""
-    return file.call(services, path, no_cache)
+    """The content of a file as bytes, its path relative to the folder of the mapping's own file."""
+    here = services.here
+    if no_cache:
+        return lambda: services.content(path, here)
+    content = services.content(path, here)
+    return lambda: content
 
 
 @function("environment", cases=[Case("root = hostname().length() > 0", "", "true")])

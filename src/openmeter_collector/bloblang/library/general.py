@@ -106,6 +106,7 @@ def not_(value: Value) -> bool:
 @method(
     "objects",
     prepared=True,
+    is_path=True,
     cases=[Case("root = this.get(this.key)", '{"key":"a.b","a":{"b":1}}', "1")],
     params={"path": "A path with dots."},
 )

@@ -17,8 +17,8 @@ Batch = Sequence[Document]
 
 def _message(batch: Batch, index: int) -> Document:
     """A message of the batch; one beyond its ends is empty."""
-    if 0 <= index < len(batch):
-        return batch[index]
+    if -len(batch) <= index < len(batch):
+        return batch[index]  # a negative one counts from the end
     return _EMPTY
 
 
@@ -46,7 +46,8 @@ _EMPTY: Document = _Empty()
 )
 def content(batch: Batch, index: int) -> Value:
     """The raw bytes of the message."""
-    return _message(batch, index).content
+    message = _message(batch, index)
+    return None if message is _EMPTY else message.content
 
 
 @function(
@@ -62,7 +63,8 @@ def json(batch: Batch, index: int, path: str = "") -> Value:
         value = _message(batch, index).structured()
     except ValueError as error:
         empty = not _message(batch, index).content
-        raise Fail("message is empty" if empty else str(error)) from None
+        text = "target message part does not exist" if empty else str(error)
+        raise Fail(text) from None
     return _touched(paths.get(value, paths.split(path)) if path else value)
 
 
@@ -196,11 +198,11 @@ def error_source_path(batch: Batch, index: int) -> Value:
     context=True,
     total=True,
     status="experimental",
-    cases=[Case("root = tracing_id()", "", "")],
+    cases=[Case("root = tracing_id()", "", "0" * 32)],
 )
 def tracing_id(batch: Batch, index: int) -> Value:
-    """The id of the trace the message belongs to, empty if it belongs to none."""
-    return getattr(_message(batch, index), "trace_id", None) or ""
+    """The id of the trace the message belongs to, all zeros if it belongs to none."""
+    return getattr(_message(batch, index), "trace_id", None) or "0" * 32
 
 
 @function(

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 from openmeter_collector.bloblang import paths
 from openmeter_collector.bloblang.convert import get_string
 from openmeter_collector.bloblang.definition import Case, method
 from openmeter_collector.bloblang.failure import Fail, TypeFail, type_name
-from openmeter_collector.values import json as value_json
 from openmeter_collector.values.kinds import Value
 
 
@@ -146,11 +144,10 @@ def with_(*args: Any) -> Any:
 def _with(value: dict[str, Value], included: list[tuple[str, ...]]) -> dict[str, Value]:
     made: dict[str, Value] = {}
     for key, one in value.items():
-        inside = [path[1:] for path in included if path[0] == key]
-        if () in inside:
-            made[key] = one
-        elif inside and type(one) is dict:
-            made[key] = _with(one, inside)
+        found = [path[1:] for path in included if path[0] == key]
+        inside = [path for path in found if path]
+        if found:
+            made[key] = _with(one, inside) if inside and type(one) is dict else one
     return made
 
 
@@ -194,8 +191,7 @@ def _collapse(value: Value, path: str, made: dict[str, Value], empty: bool) -> N
     if isinstance(value, (dict, list)) and (value or not empty):
         pairs = value.items() if isinstance(value, dict) else enumerate(value)
         for key, one in pairs:
-            name = str(key).replace("~", "~0").replace(".", "~1")
-            _collapse(one, lead + name, made, empty)
+            _collapse(one, f"{lead}{key}", made, empty)
         return
     if isinstance(value, dict) and empty:
         made[path] = {}
@@ -241,43 +237,6 @@ def _placed(rest: Value, path: tuple[str, ...], value: Value) -> Value:
         return rest
 
 
-@method(
-    "objects",
-    status="beta",
-    prepared=True,
-    cases=[
-        Case(
-            'root = this.json_schema("""{"type":"object","required":["id"]}""")',
-            '{"id":1}',
-            '{"id":1}',
-        )
-    ],
-    params={"schema": "A JSON schema."},
-)
-def json_schema(schema: str) -> Any:
-    """The value itself, if it is valid by a JSON schema; else an error."""
-    import jsonschema_rs  # noqa: PLC0415 - loaded by who uses it
-
-    try:
-        checker = jsonschema_rs.validator_for(json.loads(schema))
-    except ValueError as error:
-        raise Fail(f"failed to parse json schema definition: {error}") from None
-
-    def run(value: Value) -> Value:
-        document = json.loads(value_json.dumps(value))
-        problems = [_problem(one) for one in checker.iter_errors(document)]
-        if problems:
-            raise Fail("\n".join(problems))
-        return value
-
-    return run
-
-
-def _problem(error: Any) -> str:
-    where = ".".join(str(part) for part in error.instance_path) or "(root)"
-    return f"{where} {error.message}"
-
-
 ENTRIES = (
     keys,
     values,
@@ -289,5 +248,4 @@ ENTRIES = (
     squash,
     collapse,
     explode,
-    json_schema,
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import msgspec
@@ -11,6 +12,7 @@ from openmeter_collector.bloblang.definition import Case, method
 from openmeter_collector.bloblang.failure import Fail, TypeFail
 from openmeter_collector.bloblang.gotext import csv as go_csv
 from openmeter_collector.bloblang.gotext import yaml as go_yaml
+from openmeter_collector.bloblang.gotext.msgpack import pack
 from openmeter_collector.bloblang.gotext.quote import quote
 from openmeter_collector.bloblang.gotext.urls import parse_query
 from openmeter_collector.bloblang.gotext.urls import parse_url as read_url
@@ -20,8 +22,6 @@ from openmeter_collector.values import json_exact
 from openmeter_collector.values.kinds import (
     Float64,
     Int64,
-    Integer,
-    SourceNumber,
     Value,
     is_number,
 )
@@ -215,21 +215,6 @@ def parse_form_url_encoded(value: Value) -> Value:
     return {key: values[0] if len(values) == 1 else values for key, values in found.items()}
 
 
-def _packable(value: Value) -> Any:
-    """A value as MessagePack has it."""
-    if type(value) is dict:
-        return {key: _packable(one) for key, one in value.items()}
-    if type(value) is list:
-        return [_packable(one) for one in value]
-    if isinstance(value, Integer):
-        return int(value)
-    if isinstance(value, SourceNumber):
-        return float(value)
-    if isinstance(value, Timestamp):
-        return value.datetime()
-    return value
-
-
 @method(
     "parsing",
     plugin=True,
@@ -239,10 +224,7 @@ def _packable(value: Value) -> Any:
 )
 def format_msgpack(value: Value) -> bytes:
     """The value as MessagePack, as bytes."""
-    try:
-        return msgspec.msgpack.encode(_packable(value), order="sorted")
-    except (TypeError, OverflowError) as error:
-        raise Fail(str(error)) from None
+    return pack(value)
 
 
 def _unpacked(value: Any) -> Value:
@@ -267,11 +249,27 @@ def parse_msgpack(value: Value) -> Value:
     if not isinstance(value, (bytes, str)):
         raise TypeFail(value, "bytes")
     try:
-        return _unpacked(
-            msgspec.msgpack.decode(value if isinstance(value, bytes) else encode(value))
-        )
+        return _unpacked(_first_packed(value if isinstance(value, bytes) else encode(value)))
     except (msgspec.DecodeError, ValueError) as error:
-        raise Fail(f"failed to parse value as msgpack: {error}") from None
+        unknown = re.search(r"invalid opcode '\\x([0-9a-f]{2})'", str(error))
+        if unknown:
+            raise Fail(f"msgpack: unknown code {unknown[1]} decoding interface{{}}") from None
+        if "truncated" in str(error):
+            raise Fail("EOF") from None
+        raise Fail(f"msgpack: {error}") from None
+
+
+def _first_packed(raw: bytes) -> Any:
+    """The first value; what follows it is ignored."""
+    if not raw:
+        raise Fail("EOF")
+    try:
+        return msgspec.msgpack.decode(raw)
+    except msgspec.DecodeError as error:
+        found = re.search(r"trailing characters \(byte (\d+)\)", str(error))
+        if found is None:
+            raise
+        return msgspec.msgpack.decode(raw[: int(found[1])])
 
 
 @method(
@@ -284,6 +282,8 @@ def parse_msgpack(value: Value) -> Value:
 )
 def parse_xml(value: Value, cast: bool = False) -> Value:
     """XML as an object; attributes have a `-` before their names."""
+    if not isinstance(value, (str, bytes, Timestamp)):
+        raise TypeFail(value, "bytes")
     return read_xml(decode(value) if isinstance(value, bytes) else get_string(value), cast=cast)
 
 

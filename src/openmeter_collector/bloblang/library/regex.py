@@ -62,9 +62,9 @@ def re_find_all_submatch(pattern: str) -> Any:
     ]
 
 
-def _named(compiled: Pattern, match: re.Match[str]) -> dict[str, Value]:
+def _named(compiled: Pattern, match: re.Match[str], value: Value) -> dict[str, Value]:
     names = ("0", *(name or str(index) for index, name in enumerate(compiled.names, 1)))
-    return {name: _group(match, index) for index, name in enumerate(names)}
+    return {name: like(value, _group(match, index)) for index, name in enumerate(names)}
 
 
 @method(
@@ -83,7 +83,7 @@ def re_find_object(pattern: str) -> Any:
 
     def run(value: Value) -> Value:
         match = compiled.code.search(text_or_bytes(value))
-        return {} if match is None else _named(compiled, match)
+        return {} if match is None else _named(compiled, match, value)
 
     return run
 
@@ -103,7 +103,9 @@ def re_find_object(pattern: str) -> Any:
 def re_find_all_object(pattern: str) -> Any:
     """All matches with their groups as objects, by name or number."""
     compiled = compile_pattern(pattern)
-    return lambda value: [_named(compiled, match) for match in compiled.found(text_or_bytes(value))]
+    return lambda value: [
+        _named(compiled, match, value) for match in compiled.found(text_or_bytes(value))
+    ]
 
 
 _REFERENCE = re.compile(r"\$(?:\$|\{([A-Za-z0-9_]+)\}|([A-Za-z0-9_]+))")
@@ -144,7 +146,7 @@ def re_replace_all(pattern: str, value: str) -> Any:
         for match in compiled.found(text):
             parts += (text[last : match.start()], replacement(match))
             last = match.end()
-        return like(receiver, "".join(parts) + text[last:])
+        return "".join(parts) + text[last:]
 
     return run
 

@@ -7,7 +7,7 @@ import hashlib
 import hmac
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 from openmeter_collector.bloblang.convert import decode, encode, get_string
 from openmeter_collector.bloblang.definition import Case, Entry, method
@@ -116,6 +116,9 @@ def decrypt_aes(scheme: str, key: str, iv: str) -> Any:
 # Signed tokens -----------------------------------------------------------------------------
 
 
+_NO_KEY: Final = "invalid key: Key must be a PEM encoded PKCS1 or PKCS8 key"
+
+
 def _unpadded(raw: bytes) -> bytes:
     return base64.urlsafe_b64encode(raw).rstrip(b"=")
 
@@ -124,9 +127,7 @@ def _part(part: bytes) -> bytes:
     try:
         return base64.urlsafe_b64decode(part + b"=" * (-len(part) % 4))
     except ValueError:
-        raise Fail(
-            "failed to parse JWT string: token is malformed: could not base64 decode"
-        ) from None
+        raise Fail("parsing JWT string: token is malformed: could not base64 decode") from None
 
 
 def _signer(algorithm: str, secret: str) -> Callable[[bytes], bytes]:
@@ -138,7 +139,7 @@ def _signer(algorithm: str, secret: str) -> Callable[[bytes], bytes]:
     try:
         private: Any = serialization.load_pem_private_key(encode(secret), None)
     except ValueError as error:
-        raise Fail(f"failed to parse signing_secret: {error}") from None
+        raise Fail(f"decoding signing_secret: {_NO_KEY}") from error
     digest = getattr(hashes, name.upper())()
     if algorithm.startswith("RS"):
         padding = extra("cryptography.hazmat.primitives.asymmetric.padding", "sign tokens")
@@ -168,7 +169,7 @@ def _verifier(algorithm: str, secret: str) -> Callable[[bytes, bytes], bool]:
     try:
         public: Any = serialization.load_pem_public_key(encode(secret))
     except ValueError as error:
-        raise Fail(f"failed to parse signing_secret: {error}") from None
+        raise Fail(_NO_KEY) from error
     digest = getattr(hashes, "SHA" + algorithm[2:])()
     invalid = extra("cryptography.exceptions", "use tokens").InvalidSignature
 
@@ -196,7 +197,7 @@ def _claims(token: str, algorithm: str, verify: Callable[[bytes, bytes], bool]) 
     parts = encode(token).split(b".")
     if len(parts) != 3:
         raise Fail(
-            "failed to parse JWT string: token is malformed: token contains an invalid number of segments"
+            "parsing JWT string: token is malformed: token contains an invalid number of segments"
         )
     header_raw, body_raw, signature = parts
     try:
@@ -204,25 +205,23 @@ def _claims(token: str, algorithm: str, verify: Callable[[bytes, bytes], bool]) 
         claims = computed(value_json.loads(_part(body_raw)))
     except value_json.JSONError as error:
         raise Fail(
-            f"failed to parse JWT string: token is malformed: could not JSON decode: {error}"
+            f"parsing JWT string: token is malformed: could not JSON decode: {error}"
         ) from None
     found = header.get("alg") if isinstance(header, dict) else None
     if found != algorithm:
         raise Fail(
-            "failed to parse JWT string: token is unverifiable: error while executing keyfunc: "
+            "parsing JWT string: token is unverifiable: error while executing keyfunc: "
             f"incorrect signing method: {found}"
         )
     if not verify(header_raw + b"." + body_raw, _part(signature)):
-        raise Fail("failed to parse JWT string: token signature is invalid: signature is invalid")
+        raise Fail("parsing JWT string: token signature is invalid: signature is invalid")
     if isinstance(claims, dict):
         now = time.time()
         expires, starts = claims.get("exp"), claims.get("nbf")
         if is_number(expires) and now > expires:
-            raise Fail("failed to parse JWT string: token has invalid claims: token is expired")
+            raise Fail("parsing JWT string: token has invalid claims: token is expired")
         if is_number(starts) and now < starts:
-            raise Fail(
-                "failed to parse JWT string: token has invalid claims: token is not valid yet"
-            )
+            raise Fail("parsing JWT string: token has invalid claims: token is not valid yet")
     return claims
 
 
@@ -302,8 +301,11 @@ _ALGORITHMS = ("HS256", "HS384", "HS512", "RS256", "RS384", "RS512", "ES256", "E
 def compare_bcrypt(value: Value, hashed_secret: str) -> bool:
     """Whether text is what a bcrypt hash was made of."""
     bcrypt = extra("bcrypt", "compare bcrypt hashes")
+    secret = encode(get_string(value))
+    if len(hashed_secret) < 59:
+        raise Fail("crypto/bcrypt: hashedSecret too short to be a bcrypted password")
     try:
-        return bool(bcrypt.checkpw(encode(get_string(value)), encode(hashed_secret)))
+        return bool(bcrypt.checkpw(secret, encode(hashed_secret)))
     except ValueError as error:
         raise Fail(f"crypto/bcrypt: {error}") from None
 
@@ -324,17 +326,19 @@ def compare_argon2(value: Value, hashed_secret: str) -> bool:
     """Whether text is what an argon2 hash was made of."""
     low = extra("argon2.low_level", "compare argon2 hashes")
     exceptions = extra("argon2.exceptions", "compare argon2 hashes")
-    kind = {"argon2id": low.Type.ID, "argon2i": low.Type.I}.get(
-        hashed_secret.split("$")[1:2][0] if "$" in hashed_secret else ""
-    )
+    secret = encode(get_string(value))
+    parts = hashed_secret.split("$")
+    if len(parts) != 6:
+        raise Fail("invalid argon2 hash")
+    kind = {"argon2id": low.Type.ID, "argon2i": low.Type.I}.get(parts[1])
     if kind is None:
-        raise Fail("argon2: unsupported hash")
+        raise Fail("invalid argon2 hash: unrecognised argon2 format")
     try:
-        return bool(low.verify_secret(encode(hashed_secret), encode(get_string(value)), kind))
+        return bool(low.verify_secret(encode(hashed_secret), secret, kind))
     except exceptions.VerifyMismatchError:
         return False
     except exceptions.Argon2Error as error:
-        raise Fail(f"argon2: {error}") from None
+        raise Fail(f"invalid argon2 hash: {error}") from None
 
 
 ENTRIES = (

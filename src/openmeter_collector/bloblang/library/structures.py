@@ -9,43 +9,78 @@ from typing import Any, Final
 
 from openmeter_collector.bloblang import paths
 from openmeter_collector.bloblang.arithmetic import OPERATIONS
-from openmeter_collector.bloblang.compare import equal
-from openmeter_collector.bloblang.convert import get_string
+from openmeter_collector.bloblang.convert import get_string, to_string
 from openmeter_collector.bloblang.definition import Case, Registry, method
-from openmeter_collector.bloblang.failure import Fail, TypeFail, machine_type
-from openmeter_collector.values.kinds import NOTHING, Value, is_number
+from openmeter_collector.bloblang.failure import Fail, machine_type
+from openmeter_collector.values.kinds import NOTHING, Value
 
 # Differences -------------------------------------------------------------------------------
 
 
+_TYPES_DIFFER: Final = " types do not match (cause count 0)\n"
+
+
 def _kind(value: Value) -> str:
-    if is_number(value):
-        return "number"
-    return type(value).__name__
+    """What a value is to a comparison; a number of a document is its text."""
+    name = machine_type(value)
+    return "string" if name == "json.Number" else name
+
+
+def _same(left: Value, right: Value) -> bool:
+    """Whether nothing at all differs."""
+    if _kind(left) != _kind(right):
+        return False
+    if type(left) is dict:
+        return left.keys() == right.keys() and all(_same(left[key], right[key]) for key in left)
+    if type(left) is list:
+        return len(left) == len(right) and all(map(_same, left, right))
+    return bool(to_string(left) == to_string(right))
+
+
+def _without_partner(mine: list[Value], others: list[Value]) -> list[int]:
+    """The positions of elements that the other array has no equal of."""
+    free = list(others)
+    found: list[int] = []
+    for index, one in enumerate(mine):
+        at = next((at for at, other in enumerate(free) if _same(one, other)), None)
+        if at is None:
+            found.append(index)
+        else:
+            del free[at]
+    return found
 
 
 def _changes(left: Value, right: Value, path: list[str], made: list[Value]) -> None:
-    if type(left) is dict and type(right) is dict:
+    if _same(left, right):
+        return
+    if left is None or right is None:
+        _change(made, "update" if path else "delete", path, left, right)
+        return
+    if _kind(left) != _kind(right):
+        raise Fail(_TYPES_DIFFER)
+    if type(left) is dict:
         for key in sorted({*left, *right}):
+            here = [*path, key]
             if key not in right:
-                _change(made, "delete", [*path, key], left[key], None)
+                _change(made, "delete", here, left[key], None)
             elif key not in left:
-                _change(made, "create", [*path, key], None, right[key])
+                _change(made, "create", here, None, right[key])
             else:
-                _changes(left[key], right[key], [*path, key], made)
+                _changes(left[key], right[key], here, made)
         return
-    if type(left) is list and type(right) is list:
-        for index in range(max(len(left), len(right))):
-            here = [*path, str(index)]
-            if index >= len(right):
-                _change(made, "delete", here, left[index], None)
-            elif index >= len(left):
-                _change(made, "create", here, None, right[index])
-            else:
-                _changes(left[index], right[index], here, made)
-        return
-    if not equal(left, right):
+    if type(left) is not list:
         _change(made, "update", path, left, right)
+        return
+    gone = set(_without_partner(left, right))
+    new = set(_without_partner(right, left))
+    for index in sorted(gone | new):
+        here = [*path, str(index)]
+        if index not in new:
+            _change(made, "delete", here, left[index], None)
+        elif index not in gone:
+            _change(made, "create", here, None, right[index])
+        else:
+            _changes(left[index], right[index], here, made)
 
 
 def _change(made: list[Value], kind: str, path: list[str], old: Value, new: Value) -> None:
@@ -65,19 +100,21 @@ def _change(made: list[Value], kind: str, path: list[str], old: Value, new: Valu
     params={"other": "The newer value."},
 )
 def diff(value: Value, other: Any) -> Value:
-    """What changed from the value to another, as an array of changes."""
+    """What changed from the value to another, as an array of changes.
+
+    Elements of arrays may change places; only those that came or went are changes.
+    """
     if value is None:
         return None
-    if _kind(value) != _kind(other):
-        raise Fail(" types do not match (cause count 0)\n")
     made: list[Value] = []
     _changes(value, other, [], made)
-    return made
+    return sorted(made, key=lambda change: ".".join(change["Path"]))
 
 
 @method(
     "objects",
     plugin=True,
+    prepared=True,
     cases=[
         Case(
             'root = this.patch([{"Type":"update","Path":["x"],"From":1,"To":2}])',
@@ -87,22 +124,57 @@ def diff(value: Value, other: Any) -> Value:
     ],
     params={"changelog": "The changes, as `diff` gives them."},
 )
-def patch(value: Value, changelog: Any) -> Value:
+def patch(changelog: Any) -> Any:
     """The value with changes made to it."""
+    if changelog is None:
+        changelog = []
     if not isinstance(changelog, list):
-        raise TypeFail(changelog, "array")
-    for change in changelog:
-        if not isinstance(change, dict) or not isinstance(change.get("Path"), list):
-            raise Fail("a change must be an object with Type, Path, From and To")
-        path = tuple(get_string(segment) for segment in change["Path"])
-        if change.get("Type") == "delete":
-            value = paths.remove(value, path)
-        else:
-            found = paths.get(value, path[:-1]) if len(path) > 1 else value
-            if type(found) is list and path and path[-1] == str(len(found)):
-                path = (*path[:-1], "-")
-            value = paths.put(value, path, change.get("To"))
-    return value
+        kind = {dict: "map"}.get(type(changelog)) or machine_type(changelog)
+        raise Fail(f"'' source data must be an array or slice, got {kind}")
+    changes = [_read_change(change) for change in changelog]
+
+    def run(value: Value) -> Value:
+        if value is None:
+            return None
+        for kind, path, new in changes:
+            if not path:
+                value = new if kind == "update" else value
+            elif kind == "delete":
+                value = _removed(value, path)
+            elif kind in ("create", "update"):
+                found = paths.get(value, path[:-1]) if len(path) > 1 else value
+                appends = type(found) is list and path[-1:] == (str(len(found)),)
+                value = paths.put(value, (*path[:-1], "-") if appends else path, new)
+        return value
+
+    return run
+
+
+def _removed(value: Value, path: tuple[str, ...]) -> Value:
+    """Without what is at a path; in an array the last element takes its place, as `diff` counts."""
+    found = paths.get(value, path[:-1]) if len(path) > 1 else value
+    if type(found) is not list or not path[-1].isdecimal() or int(path[-1]) >= len(found):
+        return paths.remove(value, path)
+    shorter = list(found)
+    shorter[int(path[-1])] = shorter[-1]
+    shorter.pop()
+    return paths.put(value, path[:-1], shorter) if len(path) > 1 else shorter
+
+
+def _read_change(change: Value) -> tuple[str, tuple[str, ...], Value]:
+    """Type, path and new value of a change; the names of its fields may be in any case."""
+    fields = {key.lower(): one for key, one in change.items()} if type(change) is dict else {}
+    path = fields.get("path", [])
+    if type(change) is not dict or type(path) is not list:
+        raise Fail("a change must be an object with Type, Path, From and To")
+    return (
+        get_string(fields.get("type", "")),
+        tuple(get_string(segment) for segment in path),
+        fields.get("to"),
+    )
+
+
+_UNREADABLE: Final = "evaluating json path expression: parsing error: "
 
 
 # Queries -----------------------------------------------------------------------------------
@@ -184,13 +256,13 @@ def _passes(value: Value, condition: str) -> bool:
 def json_path(expression: str) -> Any:
     """What a JSONPath expression finds."""
     if not expression.startswith("$"):
-        raise Fail(f'parsing error: {expression} :1:1 - 1:2 unexpected "{expression[:1]}"')
+        raise Fail(f"{_UNREADABLE}{expression}\t:1:1 - 1:2 unexpected {expression[:1]!r}")
     steps: list[tuple[str, str]] = []
     pos = 1
     while pos < len(expression):
         match = _STEP.match(expression, pos)
         if match is None or match.lastgroup is None:
-            raise Fail(f"parsing error: {expression} :1:{pos + 1}")
+            raise Fail(f"{_UNREADABLE}{expression}\t:1:{pos + 1}")
         steps.append((match.lastgroup, match[match.lastgroup]))
         pos = match.end()
     many = any(kind in ("deep", "slice", "filter") or text == "*" for kind, text in steps)
@@ -227,7 +299,7 @@ def _step(found: list[Value], kind: str, text: str, many: bool) -> list[Value]:
 
 # Nested mappings ---------------------------------------------------------------------------
 
-_IMPURE: Final = frozenset({"messages", "environment", "random"})
+_IMPURE: Final = frozenset({"messages", "environment"})
 
 
 @method(
@@ -267,15 +339,19 @@ def bloblang(mapping: str) -> Any:
 
     def run(value: Value) -> Value:
         try:
-            body, _ = compiled.run([ValueDocument(value)], 0)
+            return compiled.value(ValueDocument(value))
         except MappingFailed as failed:
             raise Fail(str(failed)) from None
-        return body.decode("utf-8", "surrogateescape") if isinstance(body, bytes) else body
 
     return run
 
 
 # Markup and slugs --------------------------------------------------------------------------
+
+
+_ENTITIES: Final = str.maketrans(
+    {"&": "&amp;", "'": "&#39;", '"': "&#34;", "<": "&lt;", ">": "&gt;"}
+)
 
 
 class _Stripper(HTMLParser):
@@ -286,7 +362,7 @@ class _Stripper(HTMLParser):
     )
 
     def __init__(self, kept: frozenset[str]) -> None:
-        super().__init__(convert_charrefs=False)
+        super().__init__(convert_charrefs=True)
         self.kept = kept
         self.out: list[str] = []
         self.silent: list[str] = []
@@ -308,19 +384,7 @@ class _Stripper(HTMLParser):
     def handle_data(self, data: str) -> None:
         """Keep text, escaped."""
         if not self.silent:
-            for char, entity in (("'", "&#39;"), ('"', "&#34;"), ("<", "&lt;"), (">", "&gt;")):
-                data = data.replace(char, entity)
-            self.out.append(data)
-
-    def handle_entityref(self, name: str) -> None:
-        """Keep an entity."""
-        if not self.silent:
-            self.out.append(f"&{name};")
-
-    def handle_charref(self, name: str) -> None:
-        """Keep a numbered entity."""
-        if not self.silent:
-            self.out.append(f"&#{name};")
+            self.out.append(data.translate(_ENTITIES))
 
 
 @method(
@@ -350,20 +414,19 @@ def strip_html(preserve: Any = None) -> Any:
     return run
 
 
-_AND: Final = {
-    "de": "und",
-    "en": "and",
-    "es": "y",
-    "fr": "et",
-    "it": "e",
-    "nl": "en",
-    "pl": "i",
-    "pt": "e",
-    "tr": "ve",
-    "cs": "a",
-    "fi": "ja",
-    "sv": "och",
-}
+_SIGNS: Final = {
+    "cs": ("a", "zavinac"), "de": ("und", "an"), "en": ("and", "at"), "es": ("y", "en"),
+    "fi": ("ja", "at"), "fr": ("et", "arobase"), "gr": ("kai", "-"), "id": ("dan", "-"),
+    "it": ("e", "chiocciola"), "kk": ("jane", "-"), "nb": ("og", "at"), "nn": ("og", "at"),
+    "nl": ("en", "at"), "pl": ("i", "na"), "pt": ("e", "em"), "ro": ("si", "-"),
+    "sl": ("in", "-"), "sv": ("och", "snabel a"), "tr": ("ve", "et"), "hu": ("-", "-"),
+    "bg": ("-", "-"),
+}  # fmt: skip
+"""What `&` and `@` are called in a language."""
+
+_PUNCTUATION: Final = str.maketrans(
+    {'"': None, "'": None, "\u2019": None, **dict.fromkeys("\u2012\u2013\u2014\u2015", "-")}
+)
 _FOLD: Final = str.maketrans(
     {
         "ß": "ss",
@@ -380,7 +443,13 @@ _FOLD: Final = str.maketrans(
         "\u0131": "i",
     }
 )
-_GERMAN: Final = str.maketrans({"ä": "ae", "ö": "oe", "ü": "ue", "Ä": "Ae", "Ö": "Oe", "Ü": "Ue"})
+_SPELLED: Final = {
+    "de": str.maketrans({"ä": "ae", "ö": "oe", "ü": "ue", "Ä": "Ae", "Ö": "Oe", "Ü": "Ue"}),
+    "nb": str.maketrans({"æ": "ae", "ø": "oe", "å": "aa", "Æ": "Ae", "Ø": "Oe", "Å": "Aa"}),
+    "nn": str.maketrans({"æ": "ae", "ø": "oe", "å": "aa", "Æ": "Ae", "Ø": "Oe", "Å": "Aa"}),
+    "sl": str.maketrans({"Đ": "DZ", "đ": "dz"}),
+}
+"""Letters that a language writes as several."""
 
 
 @method(
@@ -392,14 +461,16 @@ _GERMAN: Final = str.maketrans({"ä": "ae", "ö": "oe", "ü": "ue", "Ä": "Ae", 
 )
 def slug(lang: str = "en") -> Any:
     """Text as a part of a URL that people can read."""
-    word = _AND.get(lang, "and")
+    lang = lang.lower()
+    signs = _SIGNS.get(lang, _SIGNS["en"])
 
     def run(value: Value) -> str:
-        text = get_string(value).replace("&", f" {word} ").replace("@", " at ")
-        if lang == "de":
-            text = text.translate(_GERMAN)
+        text = get_string(value).strip().translate(_PUNCTUATION)
+        for sign, word in zip("&@", signs, strict=True):
+            text = text.replace(sign, word)
+        text = text.translate(_SPELLED.get(lang, {}))
         text = unicodedata.normalize("NFKD", text.translate(_FOLD))
-        text = "".join(char for char in text if char.isascii()).lower().replace("'", "")
+        text = "".join(char for char in text if char.isascii()).lower()
         return re.sub(r"-+", "-", re.sub(r"[^a-z0-9_-]+", "-", text)).strip("-_")
 
     return run

@@ -221,20 +221,25 @@ def unquote(value: Value) -> Value:
 
 @method(
     "strings",
+    prepared=True,
     cases=[
         Case("root = this.repeat(3)", '"ab"', "ababab"),
         Case("root = this.repeat(0)", '"ab"', ""),
     ],
     params={"count": "How many times."},
 )
-def repeat(value: Value, count: int) -> Value:
+def repeat(count: int) -> Any:
     """The text several times in a row; results beyond 64 MiB are an error."""
-    text = text_or_bytes(value)
     if count < 0:
         raise Fail(f"invalid count, must be greater than or equal to zero: {count}")
-    if len(text) * count > MAX_TEXT:
-        raise Fail(f"repeating {len(text)} characters {count} times makes more than 64 MiB")
-    return like(value, text * count)
+
+    def run(value: Value) -> Value:
+        text = text_or_bytes(value)
+        if len(text) * count > MAX_TEXT:
+            raise Fail(f"repeating {len(text)} characters {count} times makes more than 64 MiB")
+        return like(value, text * count)
+
+    return run
 
 
 @method(

@@ -27,7 +27,7 @@ _FORMAT_DOC: Final = (
 _TZ_DOC: Final = "The time zone to show it in, such as `UTC` or `Europe/Berlin`."
 
 
-@function("time", cases=[Case("root = now().type()", "", "string")])
+@function("time", unstable="clock", cases=[Case("root = now().type()", "", "string")])
 def now() -> Value:
     """The current time as RFC 3339 text in the local zone."""
     seconds, nanos = divmod(time.time_ns(), 1_000_000_000)
@@ -43,25 +43,39 @@ def _second(seconds: int) -> tuple[str, str]:
     return text[:19], text[19:]
 
 
-@function("time", cases=[Case("root = timestamp_unix() > 1700000000", "", "true")])
+@function(
+    "time", unstable="clock", cases=[Case("root = timestamp_unix() > 1700000000", "", "true")]
+)
 def timestamp_unix() -> Value:
     """The current unix time in seconds."""
     return Int64(time.time())
 
 
-@function("time", cases=[Case("root = timestamp_unix_milli() > 1700000000000", "", "true")])
+@function(
+    "time",
+    unstable="clock",
+    cases=[Case("root = timestamp_unix_milli() > 1700000000000", "", "true")],
+)
 def timestamp_unix_milli() -> Value:
     """The current unix time in milliseconds."""
     return Int64(time.time_ns() // 1_000_000)
 
 
-@function("time", cases=[Case("root = timestamp_unix_micro() > 1700000000000000", "", "true")])
+@function(
+    "time",
+    unstable="clock",
+    cases=[Case("root = timestamp_unix_micro() > 1700000000000000", "", "true")],
+)
 def timestamp_unix_micro() -> Value:
     """The current unix time in microseconds."""
     return Int64(time.time_ns() // 1000)
 
 
-@function("time", cases=[Case("root = timestamp_unix_nano() > 1700000000000000000", "", "true")])
+@function(
+    "time",
+    unstable="clock",
+    cases=[Case("root = timestamp_unix_nano() > 1700000000000000000", "", "true")],
+)
 def timestamp_unix_nano() -> Value:
     """The current unix time in nanoseconds."""
     return Int64(time.time_ns())

@@ -109,6 +109,7 @@ class _Held:
         self._dead = 0
         self._changed = asyncio.Event()
         self._room = asyncio.Event()
+        self._room.set()
         self._draining = False
         metrics = env.metrics
         self._received = metrics.counter("buffer_received", "Messages written to the buffer.")
@@ -121,6 +122,8 @@ class _Held:
         size = size_of_all(delivery.batch)
         # A delivery larger than the whole buffer goes through alone, or its sender would wait for ever.
         if self._bytes and self._bytes + size > self._limit:
+            # Whoever was refused waits for something to change, and does not go round meanwhile.
+            self._room.clear()
             raise Overloaded("the buffer is full", 1.0)
         if delivery.batch:
             self._events += len(delivery.batch)
@@ -132,7 +135,7 @@ class _Held:
         delivery.settle(None)
 
     async def wait_for_room(self) -> None:
-        while self._bytes >= self._limit:
+        while self._bytes >= self._limit or not self._room.is_set():
             self._room.clear()
             await self._room.wait()
 

@@ -42,6 +42,8 @@ class _Queue:
         self._waiting: deque[Delivery] = deque()
         self._messages = 0
         self._changed = asyncio.Event()
+        self._room = asyncio.Event()
+        self._room.set()
         self._draining = False
 
     def write(self, delivery: Delivery) -> None:
@@ -49,15 +51,17 @@ class _Queue:
             delivery.settle(None)
             return
         if self._messages and self._messages + len(delivery.batch) > _MOST_WAITING:
+            # Whoever was refused waits for something to change, and does not go round meanwhile.
+            self._room.clear()
             raise Overloaded("the output is slower than what comes in, and there is no buffer", 1.0)
         self._waiting.append(Delivery(delivery.batch, partial(_settle, delivery)))
         self._messages += len(delivery.batch)
         self._changed.set()
 
     async def wait_for_room(self) -> None:
-        while self._messages >= _MOST_WAITING:
-            self._changed.clear()
-            await self._changed.wait()
+        while self._messages >= _MOST_WAITING or not self._room.is_set():
+            self._room.clear()
+            await self._room.wait()
 
     async def read(self) -> Delivery:
         while not self._waiting:
@@ -67,7 +71,7 @@ class _Queue:
             await self._changed.wait()
         delivery = self._waiting.popleft()
         self._messages -= len(delivery.batch)
-        self._changed.set()
+        self._room.set()
         return delivery
 
     def drain(self) -> None:

@@ -215,11 +215,13 @@ class _Handler:
         path: bytes,
         headers: Sequence[tuple[bytes, bytes]],
         body: bytes,
+        client: tuple[str, int] | None,
         respond: Respond,
     ) -> bool:
         """See `ShortWay.take`. Takes what is right; what has a fault, or needs waiting before it can
         be looked at, is left to the application, which says everything about it.
         """
+        del client
         content_type = authorization = b""
         for name, value in headers:
             if name == b"content-type":

@@ -11,6 +11,7 @@ import hmac
 import ssl
 import uuid
 from collections.abc import Mapping, Sequence
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any, Final
 
@@ -140,6 +141,9 @@ _TITLES: Final = {
 }
 
 
+_PHRASES: Final = {one.value: one.phrase for one in HTTPStatus} | _TITLES
+
+
 async def answer(send: AsgiSend, refusal: Refusal) -> None:
     """Send a refusal as problem+json."""
     body, headers = _problem(refusal)
@@ -149,10 +153,21 @@ async def answer(send: AsgiSend, refusal: Refusal) -> None:
 def whole_answer(refusal: Refusal) -> tuple[bytes, bytes]:
     """A refusal as a head and a body, for `component.env.Respond`."""
     body, headers = _problem(refusal)
-    lines = [f"HTTP/1.1 {refusal.status} {_TITLES[refusal.status]}"]
+    return head_of(refusal.status, headers, len(body)), body
+
+
+def head_of(status: int, headers: Mapping[str, str], length: int) -> bytes:
+    """Status line and headers, for `component.env.Respond`.
+
+    Args:
+        length: bytes of the body; not told for a status that has none (RFC 9110 8.6).
+    """
+    lines = [f"HTTP/1.1 {status} {_PHRASES.get(status, '')}"]
     lines += [f"{name}: {value}" for name, value in headers.items()]
-    lines += [f"content-length: {len(body)}", ""]
-    return "\r\n".join(lines).encode(), body
+    if status not in {204, 304}:
+        lines.append(f"content-length: {length}")
+    lines.append("")
+    return "\r\n".join(lines).encode("latin-1", "replace")
 
 
 def _problem(refusal: Refusal) -> tuple[bytes, dict[str, str]]:

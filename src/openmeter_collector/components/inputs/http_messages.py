@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import urllib.parse
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
 from http.cookies import CookieError, SimpleCookie
 from typing import Any, Final
@@ -19,7 +19,7 @@ _NOT_KEPT: Final = frozenset({"authorization", "proxy-authorization"})
 class Headers:
     """Request headers; the first value of each counts."""
 
-    def __init__(self, raw: list[tuple[bytes, bytes]]) -> None:
+    def __init__(self, raw: Iterable[tuple[bytes, bytes]]) -> None:
         self.values: dict[str, str] = {}
         for name, value in raw:
             self.values.setdefault(name.decode("latin-1"), value.decode("latin-1"))
@@ -54,7 +54,8 @@ def metadata_of(scope: Scope, headers: Headers, parameters: Mapping[str, str]) -
     parameter named like a header, or like our own keys, replaces neither.
     """
     metadata: dict[str, Any] = dict(_cookies(headers.get("cookie")))
-    metadata |= _query(scope["query_string"])
+    if scope.get("query_string"):
+        metadata |= _query(scope["query_string"])
     metadata |= parameters
     metadata |= {
         _canonical(name): value for name, value in headers.values.items() if name not in _NOT_KEPT
@@ -92,6 +93,11 @@ def _cookies(header: str) -> dict[str, str]:
 def _canonical(name: str) -> str:
     """`content-type` as `Content-Type`, the form in which mappings ask for headers."""
     return "-".join(part.capitalize() for part in name.split("-"))
+
+
+def is_plain_path(path: str) -> bool:
+    """Whether a path is served at exactly what is written, with nothing below it and nothing in it."""
+    return bool(path) and path.isascii() and not path.endswith("/") and not set(path) & set("{}%")
 
 
 def path_matcher(path: str) -> Callable[[str], dict[str, str] | None] | None:

@@ -8,8 +8,7 @@ that should try again is told so with 503 and `Retry-After`.
 from __future__ import annotations
 
 import asyncio
-import gzip
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any, Final
 
@@ -25,15 +24,15 @@ from openmeter_collector.api import (
     Example,
     Input,
     Intake,
-    Interpolated,
     ListenOptions,
     Message,
     Metadata,
-    MetadataFilter,
     Overloaded,
     RateLimitRef,
+    Respond,
     ResponseStore,
     Scope,
+    ShortWay,
     field,
     input,  # noqa: A004 - the word of the config language
     section,
@@ -45,26 +44,29 @@ from openmeter_collector.components.inputs.http_ingest import (
     TokenCheck,
     answer,
     decompress,
+    head_of,
     read_body,
     refusal_of,
     retry_headers,
     send_whole,
     server_tls,
     too_large,
+    whole_answer,
 )
 from openmeter_collector.components.inputs.http_messages import (
     Headers,
+    is_plain_path,
     messages_of,
     metadata_of,
     path_matcher,
 )
+from openmeter_collector.components.inputs.sync_response import Responses, SyncResponse
 from openmeter_collector.components.inputs.webhook_signature import (
     NotVerified,
     Verifier,
     Verify,
     verifier,
 )
-from openmeter_collector.values.multipart import join_multipart
 
 ANSWERING = Example(
     "Take events and answer with what the pipeline decides",
@@ -90,23 +92,6 @@ WEBHOOKS = Example(
             secrets: ["${STRIPE_WEBHOOK_SECRET}"]
     """,
 )
-
-
-@section
-class SyncResponse:
-    """How responses that the pipeline stored are sent."""
-
-    status: Interpolated = field(
-        default_factory=lambda: Interpolated("200"), doc="Status code; taken from message 0."
-    )
-    headers: dict[str, Interpolated] = field(
-        default_factory=lambda: {"Content-Type": Interpolated("application/octet-stream")},
-        doc="Headers; taken from message 0.",
-    )
-    metadata_headers: MetadataFilter = field(
-        default_factory=MetadataFilter,
-        doc="Metadata of the response message to send as headers.",
-    )
 
 
 @section
@@ -240,9 +225,12 @@ class _Server:
             key_file=config.key_file,
             client_ca_file=config.client_ca_file,
         )
+        tls = server_tls(files, self._env.node.path)
         options = ListenOptions(
             address=config.address,
-            tls=server_tls(files, self._env.node.path),
+            tls=tls,
+            # What is known about TLS comes with a scope only.
+            short_way=handler.short_way() if tls is None else None,
             max_connections=config.max_connections,
             reuse_port=config.tcp.reuse_port,
             websocket=handler.serves_websocket,
@@ -267,11 +255,74 @@ class _Handler:
         # opened by name.
         wanted = config.ws_path and config.ws_path != _DEFAULT_WS_PATH
         self._match_ws = path_matcher(config.ws_path) if wanted else None
+        self._responses = Responses(config.sync_response)
+        self._log = env.log
         self._tokens = TokenCheck(config.tokens, env.node.path)
         self._limit = env.rate_limit(config.rate_limit) if config.rate_limit else None
         self._verbs = frozenset(verb.upper() for verb in config.allowed_verbs)
         self.deadlines = Deadlines(float(config.timeout), Overloaded("Request timed out", 1.0))
         self._loop = asyncio.get_running_loop()
+
+    def short_way(self) -> ShortWay | None:
+        """For requests of which all is known at once, and that need not wait to be taken."""
+        config = self._config
+        waits = self._limit is not None or config.cors.enabled
+        if waits or not is_plain_path(config.path) or "POST" not in self._verbs:
+            return None
+        most = min(_SMALL, int(config.max_body_bytes))
+        return ShortWay(frozenset([config.path.encode()]), most, self._take_short)
+
+    def _take_short(
+        self,
+        path: bytes,
+        raw: Sequence[tuple[bytes, bytes]],
+        body: bytes,
+        client: tuple[str, int] | None,
+        respond: Respond,
+    ) -> bool:
+        """See `ShortWay.take`. Whatever is to be refused is left to the application."""
+        headers = Headers(raw)
+        if headers.get("content-type")[:10].lower().startswith("multipart"):
+            return False
+        if self._config.decode_body and headers.get("content-encoding"):
+            return False
+        if self._tokens.active and not self._tokens.knows(
+            headers.get("authorization").encode("latin-1")
+        ):
+            return False
+        if self._verify is not None:
+            try:
+                self._verify(headers, body, self._now())
+            except NotVerified:
+                return False
+        store = ResponseStore()
+        scope = {"path": path.decode("latin-1"), "method": "POST", "client": client}
+        message = Message(body, metadata_of(scope, headers, {}), context=store)
+
+        def told(failure: Exception | None) -> None:
+            if failure is not None:
+                respond(*whole_answer(refusal_of(failure)))
+            else:
+                respond(*self._short_answer(store, headers))
+
+        waiting = self.deadlines.waiting(told)
+        try:
+            self._intake.offer(Delivery([message], waiting.settle))
+        except Overloaded as error:
+            respond(*whole_answer(refusal_of(error)))
+        else:
+            self.deadlines.watch(waiting)
+        return True
+
+    def _short_answer(self, store: ResponseStore, headers: Headers) -> tuple[bytes, bytes]:
+        try:
+            status, body, shown = self._responses.made(store, headers.get("accept-encoding"))
+        except Refusal as refusal:
+            return whole_answer(refusal)
+        except Exception as error:  # noqa: BLE001 - a defect of ours; who settles must not see it
+            self._log.error("a request could not be answered", error=repr(error))
+            return whole_answer(Refusal(503, "the collector could not answer", retry_headers(None)))
+        return head_of(status, shown, len(body)), body
 
     @property
     def serves_websocket(self) -> bool:
@@ -289,10 +340,7 @@ class _Handler:
                 await send_whole(send, 204, b"", extra)
                 return
             store = await self._take(scope, headers, receive)
-            status, body, shown = self._response(store)
-            if body and "gzip" in headers.get("accept-encoding"):
-                body = gzip.compress(body, 3, mtime=0)
-                shown["content-encoding"] = "gzip"
+            status, body, shown = self._responses.made(store, headers.get("accept-encoding"))
             await send_whole(send, status, body, shown | extra)
         except Refusal as refusal:
             refusal.headers = {**refusal.headers, **extra}
@@ -356,32 +404,6 @@ class _Handler:
         if wait > 0:
             raise Refusal(429, "Too Many Requests", retry_headers(wait))
 
-    # ---- answers -----------------------------------------------------------------------------
-
-    def _response(self, store: ResponseStore) -> tuple[int, bytes, dict[str, str]]:
-        batch = [message for stored in store.batches for message in stored]
-        if not batch:
-            return 200, b"", {}
-        config = self._config.sync_response
-        text = config.status.resolve(batch, 0)
-        if not text.isascii() or not text.isdigit() or not 100 <= int(text) <= 599:
-            raise Refusal(503, f"sync_response.status gave {text!r}; a status code is expected")
-        headers = {
-            name.lower(): _one_line(value.resolve(batch, 0))
-            for name, value in config.headers.items()
-        }
-        headers |= {
-            name.lower(): _one_line(str(value))
-            for name, value in config.metadata_headers.select(batch[0].metadata).items()
-        }
-        if text in _WITHOUT_BODY:
-            # A stored message is often only there to say the status: its content is not for these.
-            return int(text), b"", headers
-        if len(batch) == 1:
-            return int(text), batch[0].content, headers
-        kind, body = join_multipart([message.content for message in batch])
-        return int(text), body, headers | {"content-type": kind}
-
     def _cors_headers(self, headers: Headers) -> dict[str, str]:
         cors = self._config.cors
         origin = headers.get("origin")
@@ -442,9 +464,4 @@ class _Handler:
 
 
 _DEFAULT_WS_PATH: Final = "/post/ws"
-_WITHOUT_BODY: Final = frozenset({"204", "205", "304"})
-
-
-def _one_line(value: str) -> str:
-    """A header value may come from a message: it must not bring headers of its own."""
-    return value.replace("\r", " ").replace("\n", " ")
+_SMALL: Final = 64 << 10

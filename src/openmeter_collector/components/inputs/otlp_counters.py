@@ -22,7 +22,8 @@ import xxhash
 
 from openmeter_collector.api import Checkpoint, Delivery, Env, Intake
 from openmeter_collector.components.inputs.http_ingest import Refusal, retry_headers
-from openmeter_collector.components.otlp.reading import Record, moment, number, with_point
+from openmeter_collector.components.otlp.reading import Record, number, with_point
+from openmeter_collector.values.moment import nanoseconds_text
 
 Initial = Literal["auto", "keep", "drop"]
 
@@ -228,7 +229,7 @@ def _counter(point: Any) -> float:
 def _as_delta(record: Record, value: float, start: int) -> Record:
     point: dict[str, Any] = {"value": number(value) if isinstance(value, float) else value}
     if start:
-        point |= {"start_time_unix_nano": start, "start_time": moment(start)}
+        point |= {"start_time_unix_nano": start, "start_time": nanoseconds_text(start)}
     return with_point(record, {"temporality": "delta"}, point)
 
 

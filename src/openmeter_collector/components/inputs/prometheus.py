@@ -87,7 +87,7 @@ PER_SERIES = Example(
       processors:
         - mapping: |
             root = {
-              "id": "%s/%s/%s".format(this.name, this.metric.customer, meta("window_end")),
+              "id": event_id(this.name, this.metric, meta("window_end")),
               "specversion": "1.0",
               "type": this.name,
               "source": "prometheus",

@@ -86,7 +86,7 @@ class Verify:
 
     standard_webhooks: StandardWebhooks | None = field(
         default=None,
-        doc="As standardwebhooks.com describes it; also Svix, Clerk, OpenAI and others.",
+        doc="As standardwebhooks.com describes it, with shared secrets (`v1`); also Svix, Clerk, OpenAI and others.",
     )
     stripe: Stripe | None = field(default=None, doc="As Stripe does.")
     github: GitHub | None = field(default=None, doc="As GitHub does.")

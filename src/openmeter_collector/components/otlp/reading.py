@@ -10,19 +10,27 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Callable, Iterator, Mapping
-from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple
 
 import xxhash
 
 from openmeter_collector.values import json
+from openmeter_collector.values.moment import nanoseconds_text
 
-_SECOND: Final = 1_000_000_000
 _NO_VALUE: Final = 1
 """Flag of a data point that only says that its series has ended."""
 _TEMPORALITY: Final = ("unspecified", "delta", "cumulative")
 _SPAN_KINDS: Final = ("unspecified", "internal", "server", "client", "producer", "consumer")
 _STATUSES: Final = ("unset", "ok", "error")
+_LOG_FIELDS: Final = (
+    "time_unix_nano",
+    "observed_time_unix_nano",
+    "severity_number",
+    "severity_text",
+    "event_name",
+    "flags",
+    "dropped_attributes_count",
+)
 
 
 class Record(NamedTuple):
@@ -56,18 +64,36 @@ def _part(key: str, value: dict[str, Any]) -> _Part:
     return _Part(key, value, f'"{key}":'.encode() + json.dumps(value))
 
 
-def _record(own_key: str, own: dict[str, Any], before: bytes, shared: tuple[_Part, ...]) -> Record:
-    """Put a record together from its own part and the shared ones, in the order of their keys."""
-    value: dict[str, Any] = {part.key: part.value for part in shared}
-    value[own_key] = own
-    texts = [part.text for part in shared]
-    texts.append(f'"{own_key}":'.encode() + json.dumps(own))
-    if before:
-        value["signal"] = before.decode()
-        texts.append(b'"signal":"' + before + b'"')
-    texts.sort()
-    content = b"{" + b",".join(texts) + b"}"
-    return Record(value, content, identity_of(content))
+class _Shared(NamedTuple):
+    """All that is around the own parts of some records.
+
+    Attributes:
+        key: where the own part stands.
+        value: the document without it.
+        before, after: the same as JSON text, so that only the own part has to be encoded.
+    """
+
+    key: str
+    value: dict[str, Any]
+    before: bytes
+    after: bytes
+
+
+def _around(key: str, parts: tuple[_Part, ...], signal: str = "") -> _Shared:
+    """What is around parts called `key`, in the order of keys."""
+    value: dict[str, Any] = {part.key: part.value for part in parts}
+    texts = {part.key: part.text for part in parts}
+    if signal:
+        value["signal"] = signal
+        texts["signal"] = f'"signal":"{signal}"'.encode()
+    before = b"".join(texts[one] + b"," for one in sorted(texts) if one < key)
+    after = b"".join(b"," + texts[one] for one in sorted(texts) if one > key)
+    return _Shared(key, value, b"{" + before + f'"{key}":'.encode(), after + b"}")
+
+
+def _record(shared: _Shared, own: dict[str, Any]) -> Record:
+    content = shared.before + json.dumps(own) + shared.after
+    return Record({**shared.value, shared.key: own}, content, identity_of(content))
 
 
 # ---- values -----------------------------------------------------------------------------------
@@ -107,13 +133,6 @@ def attributes(given: Any) -> dict[str, Any]:
     return {one.key: any_value(one.value) for one in given}
 
 
-def moment(nanoseconds: int) -> str:
-    """Unix nanoseconds as RFC 3339, with as many digits as needed."""
-    seconds, rest = divmod(nanoseconds, _SECOND)
-    text = datetime.fromtimestamp(seconds, UTC).isoformat()[:19]
-    return f"{text}.{rest:09d}".rstrip("0") + "Z" if rest else text + "Z"
-
-
 def _some(**fields: Any) -> dict[str, Any]:
     """What is there: no empty text, no zero, no empty mapping."""
     return {key: value for key, value in fields.items() if value}
@@ -134,8 +153,9 @@ def published_logs(request: Any) -> Iterator[Record]:
                 scope = of_scope.scope
                 about = _some(name=scope.name, version=scope.version) | _published(scope)
                 shared = (*resource, _part("scope", about))
+            around = _around("record", shared)
             for record in of_scope.log_records:
-                yield _record("record", _published_record(record), b"", shared)
+                yield _record(around, _published_record(record))
 
 
 def _published(given: Any) -> dict[str, Any]:
@@ -171,29 +191,27 @@ def logs(request: Any) -> Iterator[Record]:
     for of_resource in request.resource_logs:
         resource = _resource(of_resource)
         for of_scope in of_resource.scope_logs:
-            shared = (resource, _scope(of_scope))
+            around = _around("record", (resource, _scope(of_scope)), "logs")
             for record in of_scope.log_records:
-                yield _record("record", _log(record), b"logs", shared)
+                yield _record(around, _log(record))
 
 
 def _log(given: Any) -> dict[str, Any]:
-    made = _some(
-        observed_time_unix_nano=given.observed_time_unix_nano,
-        severity_number=given.severity_number,
-        severity_text=given.severity_text,
-        event_name=given.event_name,
-        dropped_attributes_count=given.dropped_attributes_count,
-        flags=given.flags,
-        trace_id=given.trace_id.hex(),
-        span_id=given.span_id.hex(),
-        time_unix_nano=given.time_unix_nano,
-    )
+    """A log record; the hot path, so what is missing is asked for one by one."""
+    made: dict[str, Any] = {"attributes": attributes(given.attributes)}
+    for name in _LOG_FIELDS:
+        found = getattr(given, name)
+        if found:
+            made[name] = found
+    if given.trace_id:
+        made["trace_id"] = given.trace_id.hex()
+    if given.span_id:
+        made["span_id"] = given.span_id.hex()
     happened = given.time_unix_nano or given.observed_time_unix_nano
     if happened:
-        made["time"] = moment(happened)
+        made["time"] = nanoseconds_text(happened)
     if given.HasField("body"):
         made["body"] = any_value(given.body)
-    made["attributes"] = attributes(given.attributes)
     return made
 
 
@@ -202,9 +220,9 @@ def spans(request: Any) -> Iterator[Record]:
     for of_resource in request.resource_spans:
         resource = _resource(of_resource)
         for of_scope in of_resource.scope_spans:
-            shared = (resource, _scope(of_scope))
+            around = _around("span", (resource, _scope(of_scope)), "traces")
             for given in of_scope.spans:
-                made = _record("span", _span(given), b"traces", shared)
+                made = _record(around, _span(given))
                 if given.trace_id and given.span_id:
                     made = made._replace(identity=f"{given.trace_id.hex()}-{given.span_id.hex()}")
                 yield made
@@ -225,9 +243,9 @@ def _span(given: Any) -> dict[str, Any]:
         links=[_link(one) for one in given.links],
     )
     if start:
-        made["start_time"] = moment(start)
+        made["start_time"] = nanoseconds_text(start)
     if end:
-        made["end_time"] = moment(end)
+        made["end_time"] = nanoseconds_text(end)
     made["name"] = given.name
     made["kind"] = _word(_SPAN_KINDS, given.kind)
     made["duration_nano"] = max(0, end - start)
@@ -263,11 +281,12 @@ def metrics(request: Any) -> Iterator[tuple[Record, Any]]:
                 if kind is None:
                     continue
                 data = getattr(metric, kind)
-                shared = (_part("metric", _metric(metric, kind, data)), resource, scope)
+                parts = (_part("metric", _metric(metric, kind, data)), resource, scope)
+                around = _around("point", parts, "metrics")
                 read = _POINTS[kind]
                 for point in data.data_points:
                     if not point.flags & _NO_VALUE:
-                        yield _record("point", _point(point, read), b"metrics", shared), point
+                        yield _record(around, _point(point, read)), point
 
 
 def with_point(record: Record, metric: Mapping[str, Any], point: Mapping[str, Any]) -> Record:
@@ -277,7 +296,7 @@ def with_point(record: Record, metric: Mapping[str, Any], point: Mapping[str, An
         _part(key, {**value[key], **metric} if key == "metric" else value[key])
         for key in ("metric", "resource", "scope")
     )
-    return _record("point", {**value["point"], **point}, b"metrics", shared)
+    return _record(_around("point", shared, "metrics"), {**value["point"], **point})
 
 
 def _metric(metric: Any, kind: str, data: Any) -> dict[str, Any]:
@@ -296,7 +315,7 @@ def _point(given: Any, read: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
     made = _time_of(given.time_unix_nano) | read(given)
     if given.start_time_unix_nano:
         made["start_time_unix_nano"] = given.start_time_unix_nano
-        made["start_time"] = moment(given.start_time_unix_nano)
+        made["start_time"] = nanoseconds_text(given.start_time_unix_nano)
     made["attributes"] = attributes(given.attributes)
     if given.flags:
         made["flags"] = given.flags
@@ -398,7 +417,7 @@ def _scope(given: Any) -> _Part:
 def _time_of(nanoseconds: int) -> dict[str, Any]:
     if not nanoseconds:
         return {}
-    return {"time_unix_nano": nanoseconds, "time": moment(nanoseconds)}
+    return {"time_unix_nano": nanoseconds, "time": nanoseconds_text(nanoseconds)}
 
 
 def _word(words: tuple[str, ...], number: int) -> str:

@@ -76,10 +76,14 @@ class Child:
         return await self._process.wait()
 
     async def end(self) -> None:
-        """End it and all it started, at once, and wait until it is gone."""
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(self._process.pid, signal.SIGKILL)
-        # Closes the pipes as well: one that nobody reads to its end would be waited for for ever.
+        """End it and all it started, at once, and wait until it is gone.
+
+        Of one that has ended by itself nothing is ended: its number may be another's by now.
+        """
+        if self.running:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(self._process.pid, signal.SIGKILL)
+        # The pipes as well, also where somebody else still holds the other end.
         self._transport.close()
         await self._process.wait()
 

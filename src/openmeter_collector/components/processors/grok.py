@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import glob
+import math
+import re
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from openmeter_collector.api import (
     Batch,
@@ -26,6 +28,7 @@ from openmeter_collector.components.processors.grok_patterns import (
     Capture,
     expand,
 )
+from openmeter_collector.values.kinds import Float64
 
 ACCESS = Example(
     "Make events of an access log",
@@ -49,8 +52,8 @@ class Grok:
     """Tries expressions in turn on each message, and replaces it by an object of what the first that
     finds a value captures.
 
-    `%{WORD:name}` captures what the pattern `WORD` matches as `name`, `%{INT:amount:int}` as a number
-    (`int`, `float`; anything else is a text). A dot in a name makes an object inside the object.
+    `%{WORD:name}` captures what the pattern `WORD` matches as `name`, `%{INT:amount:int}` as a number;
+    the types are `int`, `float`, `bool` and `string`. A dot in a name makes an object inside the object.
     Expressions are in the syntax of RE2, and take time in proportion to the text, whatever is in it.
     When none finds anything, the message stays as it is, flagged.
 
@@ -143,10 +146,26 @@ class _Parser:
         return self._flag(message, reason)
 
 
+_INT: Final = re.compile(r"[+-]?[0-9]{1,18}")
+_FLOAT: Final = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]{1,3})?")
+_BOOLS: Final = {
+    **dict.fromkeys(("1", "t", "T", "true", "TRUE", "True"), True),
+    **dict.fromkeys(("0", "f", "F", "false", "FALSE", "False"), False),
+}
+
+
 def _typed(text: str, kind: str) -> Value:
-    if kind == "int":
-        return int(text or "0")
-    return float(text or "0") if kind == "float" else text
+    if kind == "string":
+        return text
+    if not text:
+        return None  # kept because it was asked for; 0 would be a made-up amount
+    if kind == "int" and _INT.fullmatch(text):
+        return int(text)
+    if kind == "float" and _FLOAT.fullmatch(text) and math.isfinite(value := float(text)):
+        return Float64(value)
+    if kind == "bool" and text in _BOOLS:
+        return _BOOLS[text]
+    raise ValueError(f"a value that should be of type {kind} is not")
 
 
 def _nested(values: Mapping[str, Value]) -> dict[str, Value]:

@@ -13,7 +13,7 @@ from typing import Final
 
 _REFERENCE: Final = re.compile(r"%\{([A-Za-z0-9_.-]+)(?::([^:{}]+))?(?::([^:{}]+))?\}")
 _GROUP: Final = re.compile(r"(?<!\\)\(\?P?<([A-Za-z0-9_]+)>")
-TYPES: Final = ("string", "int", "float")
+TYPES: Final = ("string", "int", "float", "bool")
 _DEEPEST: Final = 50
 _LONGEST: Final = 1 << 20
 
@@ -86,6 +86,7 @@ PATTERNS: Final[dict[str, str]] = {
     "SPACE": r"\s*",
     "DATA": r".*?",
     "GREEDYDATA": r".*",
+    "GREEDYLINES": r"(?s).*",
     "INT": r"[+-]?[0-9]+",
     "POSINT": r"\b[1-9][0-9]*\b",
     "NONNEGINT": r"\b[0-9]+\b",
@@ -128,7 +129,7 @@ PATTERNS: Final[dict[str, str]] = {
     "PATH": r"%{UNIXPATH}|%{WINPATH}",
     "TTY": r"/dev/(?:pts|tty(?:[pq])?)\w*(?:/?[0-9]+)?",
     "URIPROTO": r"[A-Za-z][A-Za-z0-9+.-]*",
-    "URIHOST": r"%{IPORHOST}(?::%{POSINT})?",
+    "URIHOST": r"%{IPORHOST}(?::%{POSINT:port})?",
     "URIPATH": r"(?:/[A-Za-z0-9$.+!*'(){},~:;=@#%&_\-]*)+",
     "URIPARAM": r"\?[A-Za-z0-9$.+!*'|(){},~@#%&/=:;_?\-\[\]<>]*",
     "URIPATHPARAM": r"%{URIPATH}(?:%{URIPARAM})?",
@@ -183,6 +184,18 @@ PATTERNS: Final[dict[str, str]] = {
     "SYSLOGBASE": (
         r"%{SYSLOGTIMESTAMP:timestamp} (?:%{SYSLOGFACILITY} )?%{SYSLOGHOST:logsource} %{SYSLOGPROG}:"
     ),
+    "HTTPD20_ERRORLOG": (
+        r"\[%{HTTPDERROR_DATE:timestamp}\] \[%{LOGLEVEL:loglevel}\] "
+        r"(?:\[client %{IPORHOST:clientip}\] )?%{GREEDYDATA:errormsg}"
+    ),
+    "HTTPD24_ERRORLOG": (
+        r"\[%{HTTPDERROR_DATE:timestamp}\] \[%{WORD:module}:%{LOGLEVEL:loglevel}\] "
+        r"\[pid %{POSINT:pid}:tid %{NUMBER:tid}\]"
+        r"(?: \(%{POSINT:proxy_errorcode}\)%{DATA:proxy_errormessage}:)?"
+        r"(?: \[client %{IPORHOST:client}:%{POSINT:clientport}\])? %{DATA:errorcode}: "
+        r"%{GREEDYDATA:message}"
+    ),
+    "HTTPD_ERRORLOG": r"%{HTTPD20_ERRORLOG}|%{HTTPD24_ERRORLOG}",
     "COMMONAPACHELOG": (
         r"%{IPORHOST:clientip} %{HTTPDUSER:ident} %{USER:auth} \[%{HTTPDATE:timestamp}\] "
         r'"(?:%{WORD:verb} %{NOTSPACE:request}(?: HTTP/%{NUMBER:httpversion})?|%{DATA:rawrequest})" '

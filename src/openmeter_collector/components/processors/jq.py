@@ -8,6 +8,7 @@ import re
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from decimal import Decimal
 from importlib.util import find_spec
 from typing import Any, Final
 
@@ -26,6 +27,7 @@ from openmeter_collector.api import (
 from openmeter_collector.components.processors.child_process import Child, ProgramFailed
 from openmeter_collector.components.processors.common import Flag
 from openmeter_collector.values import json
+from openmeter_collector.values.kinds import SourceNumber
 
 CITIES = Example(
     "Name the cities of one state",
@@ -38,8 +40,9 @@ CITIES = Example(
 )
 _WORKER: Final = "openmeter_collector.components.processors.jq_worker"
 _HANDED_ON: Final = ("PYTHONPATH", "LD_LIBRARY_PATH")
-_LONG: Final = re.compile(rb"[0-9]{16}")
+_LONG: Final = re.compile(rb"[0-9.]{16}")
 _EXACT: Final = 1 << 53
+_MOST_START: Final = 60
 _MOST_ANSWER: Final = 256 << 20
 
 
@@ -52,8 +55,8 @@ class Jq:
 
     Programs run in a process of their own, with an empty environment and bounded memory. One that
     takes longer than `timeout` for a message is ended, and costs that message alone. `import` and
-    `include` are not available. jq computes with doubles: a message with a whole number beyond 2^53
-    is flagged rather than changed; use `mapping` for those, which is also faster.
+    `include` are not available. jq computes with doubles: a message with a number that they cannot
+    hold is flagged rather than changed; use `mapping` for those, which is also faster.
 
     Needs the extra `jq`.
     """
@@ -114,8 +117,12 @@ class _Asking:
         )
         settings = {"query": self._config.query, "most": self._config.max_values}
         self._send(json.dumps(settings))
-        async with asyncio.timeout(60):
-            await self._answer()
+        try:
+            async with asyncio.timeout(_MOST_START):
+                await self._answer()
+        except TimeoutError as error:
+            await self.close()
+            raise ProgramFailed(f"its process did not start within {_MOST_START} s") from error
 
     async def close(self) -> None:
         """End it."""
@@ -125,7 +132,12 @@ class _Asking:
 
     async def process(self, batch: Batch) -> list[Batch]:
         async with self._turn:
-            made = await self._process(batch)
+            try:
+                made = await self._process(batch)
+            except asyncio.CancelledError:
+                # Answers to what was asked would be taken for those to what is asked next.
+                await self.close()
+                raise
         return [made] if made else []
 
     async def _process(self, batch: Batch) -> Batch:
@@ -206,8 +218,8 @@ class _Asking:
         return [message.with_value(emitted if len(emitted) > 1 else emitted[0])]
 
 
-def _inexact(value: Any) -> int | None:
-    """A whole number that a double cannot hold, if there is one."""
+def _inexact(value: Any) -> str | None:
+    """A number that a double cannot hold, if there is one."""
     waiting = [value]
     while waiting:
         one = waiting.pop()
@@ -216,5 +228,7 @@ def _inexact(value: Any) -> int | None:
         elif isinstance(one, list):
             waiting += one
         elif isinstance(one, int) and not -_EXACT <= one <= _EXACT:
-            return int(one)
+            return str(int(one))
+        elif isinstance(one, SourceNumber) and Decimal(one.text) != Decimal(repr(float(one))):
+            return one.text
     return None

@@ -132,6 +132,10 @@ class _Conversation:
         except TimeoutError as error:
             await self.close()
             raise ProgramFailed(f"the program did not answer within {seconds:g} s") from error
+        except asyncio.CancelledError:
+            # Its answer would be taken for that to what is asked next.
+            await self.close()
+            raise
 
 
 class _Program:

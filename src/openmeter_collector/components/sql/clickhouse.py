@@ -21,7 +21,7 @@ from openmeter_collector.api import (
     Value,
 )
 from openmeter_collector.components.sql.contract import Block, Insert, Options, Row, Statement
-from openmeter_collector.components.sql.marks import marks_of, too_many
+from openmeter_collector.components.sql.marks import block_of, too_many
 from openmeter_collector.components.sql.pool import Bounds, Pool
 from openmeter_collector.components.sql.statements import filled, separate
 from openmeter_collector.components.sql.values import (
@@ -232,8 +232,7 @@ class ClickHouse:
                 changes = [change for at, kind in enumerate(types) if (change := _change(at, kind))]
             if values:
                 _make_changes(values, changes)
-                rows = [dict(zip(names, row, strict=True)) for row in values]
-                yield Block(rows, marks_of(names, values, marks))
+                yield block_of(names, values, marks)
 
     def _told(self, error: Exception) -> CollectorError:
         said = " ".join(str(error).split())[:1000]

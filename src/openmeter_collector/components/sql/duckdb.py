@@ -11,7 +11,7 @@ from uuid import UUID
 
 from openmeter_collector.api import CollectorError, ConfigError, Rejected, Retryable, Value
 from openmeter_collector.components.sql.contract import Block, Insert, Options, Row, Statement
-from openmeter_collector.components.sql.marks import marks_of, too_many
+from openmeter_collector.components.sql.marks import block_of, too_many
 from openmeter_collector.components.sql.pool import Bounds, Pool
 from openmeter_collector.components.sql.threads import in_thread
 from openmeter_collector.components.sql.values import (
@@ -60,10 +60,7 @@ class DuckDb:
                 names, kinds = _columns(result)
                 while rows := await in_thread(stop, result.fetchmany, size):
                     made = [self._shape.values(row, kinds) for row in rows]
-                    yield Block(
-                        [dict(zip(names, row, strict=True)) for row in made],
-                        marks_of(names, made, marks),
-                    )
+                    yield block_of(names, made, marks)
         except self._duckdb.Error as error:
             raise self._told(error) from error
 

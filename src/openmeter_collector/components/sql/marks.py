@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from openmeter_collector.api import ConfigError, Rejected, Value
-from openmeter_collector.components.sql.contract import Block
+from openmeter_collector.components.sql.contract import Block, Row
 
 
 def block_of(names: Sequence[str], rows: Sequence[Sequence[Value]], marks: Sequence[str]) -> Block:
@@ -15,24 +15,20 @@ def block_of(names: Sequence[str], rows: Sequence[Sequence[Value]], marks: Seque
         ConfigError: there is no column of that name.
     """
     made = [dict(zip(names, row, strict=True)) for row in rows]
-    return Block(made, marks_of(names, rows, marks))
+    return Block(made, marks_of(names, made, marks))
 
 
 def marks_of(
-    names: Sequence[str], rows: Sequence[Sequence[Value]], marks: Sequence[str]
+    names: Sequence[str], rows: Sequence[Row], marks: Sequence[str]
 ) -> list[tuple[Value, ...]]:
     """The values of some columns; see `block_of`."""
-    if not marks:
-        return []
-    try:
-        places = [list(names).index(mark) for mark in marks]
-    except ValueError as error:
-        missing = next(mark for mark in marks if mark not in names)
-        raise ConfigError(
-            f"cursor: the result has no column {missing!r}, it has {', '.join(names)}; "
-            "select it, by that name"
-        ) from error
-    return [tuple(row[place] for place in places) for row in rows]
+    for mark in marks:
+        if mark not in names:
+            raise ConfigError(
+                f"cursor: the result has no column {mark!r}, it has {', '.join(names)}; "
+                "select it, by that name"
+            )
+    return [tuple(row[mark] for mark in marks) for row in rows] if marks else []
 
 
 def too_many(most: int) -> Rejected:

@@ -17,9 +17,9 @@ from openmeter_collector.api import (
     Value,
 )
 from openmeter_collector.components.sql.contract import Block, Insert, Options, Row, Statement
-from openmeter_collector.components.sql.marks import block_of, too_many
+from openmeter_collector.components.sql.marks import marks_of, too_many
 from openmeter_collector.components.sql.pool import Bounds, Pool
-from openmeter_collector.components.sql.postgres_types import register
+from openmeter_collector.components.sql.postgres_types import changes_of, register
 from openmeter_collector.components.sql.values import as_text, moment_of
 
 if TYPE_CHECKING:
@@ -58,7 +58,6 @@ class Postgres:
     ) -> AsyncGenerator[Block, None]:
         try:
             async with self._pool.connection() as connection, connection.cursor() as cursor:
-                names: list[str] = []
                 rows: list[tuple[Value, ...]] = []
                 # Chunks of the library are never larger, so a chunk is a block.
                 async for row in cursor.stream(
@@ -66,11 +65,10 @@ class Postgres:
                 ):
                     rows.append(row)
                     if len(rows) == size:
-                        names = names or _names(cursor)
-                        yield block_of(names, rows, marks)
+                        yield self._block(cursor, rows, marks)
                         rows = []
                 if rows:
-                    yield block_of(names or _names(cursor), rows, marks)
+                    yield self._block(cursor, rows, marks)
         except self._psycopg.Error as error:
             raise self._told(error) from error
 
@@ -84,7 +82,7 @@ class Postgres:
                     for statement in statements:
                         args = _arguments(statement.args)
                         cursor = await connection.execute(statement.query, args)
-                        made.append(await _rows(cursor, most))
+                        made.append(await self._rows(cursor, most))
         except self._psycopg.Error as error:
             raise self._told(error) from error
         return made
@@ -125,6 +123,30 @@ class Postgres:
             exact_numbers=self._options.exact_numbers,
         )
         return connection
+
+    def _block(self, cursor: Any, rows: Sequence[Sequence[Value]], marks: Sequence[str]) -> Block:
+        columns = [(column.name, column.type_code) for column in cursor.description or ()]
+        names = [name for name, _ in columns]
+        made = [dict(zip(names, row, strict=True)) for row in rows]
+        changes = changes_of(
+            columns,
+            structured=self._options.structured,
+            exact_numbers=self._options.exact_numbers,
+        )
+        for name, make in changes:
+            for row in made:
+                value = row[name]
+                if value is not None:
+                    row[name] = make(value)
+        return Block(made, marks_of(names, made, marks))
+
+    async def _rows(self, cursor: Any, most: int) -> list[Row]:
+        if cursor.description is None:
+            return []
+        rows = await cursor.fetchmany(most + 1)
+        if len(rows) > most > 0:
+            raise too_many(most)
+        return self._block(cursor, rows, ()).rows if most else []
 
     def _told(self, error: Exception) -> CollectorError:
         state = getattr(error, "sqlstate", None) or ""
@@ -188,20 +210,6 @@ def _escaped(value: str) -> str:
 def _arguments(args: Sequence[Value]) -> list[str | None] | None:
     """As text of no type, so that the server reads them in the type that is asked for."""
     return [as_text(one) for one in args] or None
-
-
-def _names(cursor: Any) -> list[str]:
-    return [column.name for column in cursor.description or ()]
-
-
-async def _rows(cursor: Any, most: int) -> list[Row]:
-    if cursor.description is None:
-        return []
-    rows = await cursor.fetchmany(most + 1)
-    if len(rows) > most > 0:
-        raise too_many(most)
-    names = _names(cursor)
-    return [dict(zip(names, row, strict=True)) for row in rows] if most else []
 
 
 def _inserting(insert: Insert, rows: Sequence[Sequence[Value]]) -> Statement:

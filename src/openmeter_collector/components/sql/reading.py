@@ -7,7 +7,6 @@ delivery with a position under way. Windows are kept by `WindowedInput`.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -28,6 +27,7 @@ from openmeter_collector.api import (
 )
 from openmeter_collector.components.sql.building import arguments
 from openmeter_collector.components.sql.contract import Block, Database, Row, Statement
+from openmeter_collector.components.sql.marked import Marked
 from openmeter_collector.components.sql.position import (
     Cursor,
     Position,
@@ -92,8 +92,7 @@ class SqlReader:
         self._plan = plan
         self._database = database
         self._env = env
-        self._safe = asyncio.Event()
-        self._safe.set()
+        self.marked = Marked(env)
         self._deliveries = self._made()
 
     async def read(self) -> Delivery:
@@ -139,17 +138,6 @@ class SqlReader:
     def args(self, document: Value) -> list[Value]:
         """What `args_mapping` makes of a document about the cursor."""
         return made_of(self._plan.args_mapping, document, self._env)
-
-    async def marked(self, batch: Batch, name: str, position: bytes) -> Delivery:
-        """A delivery with a position; waits until the one before it is safe."""
-        await self._safe.wait()
-        self._safe.clear()
-
-        def settle(failure: Exception | None) -> None:
-            del failure  # repeated by the engine until it is None, or not to be repeated at all
-            self._safe.set()
-
-        return Delivery(batch, settle, (self._env.state.checkpoint(name, position),))
 
     async def wait_until(self, due: float) -> None:
         """Wait for a moment of the wall clock."""
@@ -214,7 +202,7 @@ class _FromCursor:
             async with aclosing(source):
                 async for batch, mark in source:
                     self._position = Position(mark)
-                    yield await self._reader.marked(
+                    yield await self._reader.marked.delivery(
                         batch, CURSOR, self._position.to_bytes(self._columns)
                     )
             rows = self._rows

@@ -55,8 +55,14 @@ class Sqlite:
                     )
                     shape = _Shape(cursor, self._options)
                     while rows := await in_thread(connection.interrupt, _fetch, cursor, size):
+                        # Marks are what is stored: text that is compared as text.
+                        stored = (
+                            [dict(zip(shape.names, row, strict=True)) for row in rows]
+                            if marks
+                            else []
+                        )
                         yield Block(
-                            [shape.row(row) for row in rows], marks_of(shape.names, rows, marks)
+                            [shape.row(row) for row in rows], marks_of(shape.names, stored, marks)
                         )
                 finally:
                     cursor.close(True)

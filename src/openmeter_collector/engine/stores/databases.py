@@ -46,6 +46,16 @@ class PostgresBackend:
 
         return await self._with_connection(ask)
 
+    async def all(self) -> dict[str, Kept]:
+        async def ask(connection: Any) -> dict[str, Kept]:
+            cursor = await connection.execute(
+                f"SELECT key, term, value FROM {self._table}"  # noqa: S608 - checked
+            )
+            rows = await cursor.fetchall()
+            return {str(key): Kept(int(term), _bytes(value)) for key, term, value in rows}
+
+        return await self._with_connection(ask)
+
     async def write(self, changes: Mapping[str, Kept]) -> None:
         async def save(connection: Any) -> None:
             async with connection.transaction():
@@ -152,6 +162,20 @@ class RedisBackend:
     async def read(self, key: str) -> Kept | None:
         term, value = await self._asked(self._client.hmget(self._prefix + key, "term", "value"))
         return None if term is None else Kept(int(term), _decoded(value))
+
+    async def all(self) -> dict[str, Kept]:
+        found = {}
+        pattern = re.sub(r"([*?\[\]^\\])", r"\\\1", self._prefix) + "*"
+        cursor = 0
+        while True:
+            cursor, names = await self._asked(self._client.scan(cursor, match=pattern, count=500))
+            for name in names:
+                key = name.decode().removeprefix(self._prefix)
+                kept = await self.read(key)
+                if kept is not None:
+                    found[key] = kept
+            if not cursor:
+                return found
 
     async def write(self, changes: Mapping[str, Kept]) -> None:
         keys = [self._prefix + key for key in changes]

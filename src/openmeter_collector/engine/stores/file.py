@@ -27,6 +27,9 @@ class FileBackend:
     async def read(self, key: str) -> Kept | None:
         return (await asyncio.to_thread(self._locked, self._content)).get(key)
 
+    async def all(self) -> dict[str, Kept]:
+        return await asyncio.to_thread(self._locked, self._content)
+
     async def write(self, changes: Mapping[str, Kept]) -> None:
         def change() -> None:
             content = self._content()

@@ -46,6 +46,16 @@ class KubernetesBackend:
         found = await self._object()
         return None if found is None else _kept(self._entries(found).get(_name(key)))
 
+    async def all(self) -> dict[str, Kept]:
+        found = await self._object()
+        entries = {} if found is None else self._entries(found)
+        made = {}
+        for name, text in entries.items():
+            kept = _kept(text) if name.startswith(_PREFIX) else None
+            if kept is not None:
+                made[text.split(" ", 2)[2]] = kept
+        return made
+
     async def write(self, changes: Mapping[str, Kept]) -> None:
         # Written on top of what was read: another writer makes us read again, and compare again.
         for _ in range(_ATTEMPTS):

@@ -34,6 +34,13 @@ class Backend(Protocol):
             Retryable: the store does not answer now.
         """
 
+    async def all(self) -> dict[str, Kept]:
+        """Everything that is kept, for people to look at.
+
+        Raises:
+            Retryable: the store does not answer now.
+        """
+
     async def write(self, changes: Mapping[str, Kept]) -> None:
         """Write all or none; a value of None leaves the value and raises the term only.
 

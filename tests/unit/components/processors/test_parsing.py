@@ -54,6 +54,37 @@ async def test_a_value_that_is_not_of_its_type_lets_the_next_expression_try():
     assert await parsed(text, "7", "x") == [{"n": 7}, {"w": "x"}]
 
 
+@pytest.mark.parametrize(
+    ("kind", "text", "value"),
+    [
+        ("int", "-12", -12),
+        ("int", "9" * 18, 10**18 - 1),
+        ("float", "1.50", 1.5),
+        ("float", "1e3", 1000),
+        ("bool", "T", True),
+        ("string", "12", "12"),
+    ],
+)
+async def test_types_are_respected(kind, text, value):
+    assert await parsed(grok(f"^%{{NOTSPACE:v:{kind}}}$"), text) == [{"v": value}]
+
+
+@pytest.mark.parametrize(
+    ("kind", "text"),
+    [("int", "1_000"), ("int", "9" * 25), ("int", "\u0661"), ("float", "nan"), ("float", "1e999"),
+     ("bool", "yes")],
+)  # fmt: skip
+async def test_what_is_not_of_its_type_is_not_made_to_fit(kind, text):
+    async with processors(grok(f"^%{{NOTSPACE:v:{kind}}}$")) as opened:
+        (error,) = errors(await opened.run(text))
+    assert error == f"no pattern matches found: a value that should be of type {kind} is not"
+
+
+async def test_a_number_that_is_not_there_is_null_not_zero():
+    text = grok("(?:%{INT:n:int})?-%{WORD:w}", remove_empty_values=False)
+    assert await parsed(text, "-x") == [{"n": None, "w": "x"}]
+
+
 async def test_dots_make_objects_and_groups_of_regular_expressions_count_too():
     made = await parsed(grok(r"%{INT:a.b:int} %{NUMBER:a.c:float} (?P<d>\w)"), "1 2.5 x")
     assert made == [{"a": {"b": 1, "c": 2.5}, "d": "x"}]
@@ -92,7 +123,10 @@ async def test_patterns_come_from_files_folders_and_globs(tmp_path):
         ({"expressions": ["%{NO:x}"]}, "there is no pattern 'NO'"),
         ({"expressions": ["%{WORD:x}"], "use_default_patterns": False}, "no pattern 'WORD'"),
         ({"expressions": ["%{A}"], "pattern_definitions": {"A": "%{B}", "B": "%{A}"}}, "of itself"),
-        ({"expressions": ["%{INT:n:money}"]}, "there is no type 'money'; use one of string, int"),
+        (
+            {"expressions": ["%{INT:n:money}"]},
+            "there is no type 'money'; use one of string, int, float, bool",
+        ),
         ({"expressions": ["(?=x)"]}, "is none of RE2: .*lookaround"),
         (
             {"expressions": ["x"], "pattern_paths": ["/no/such/folder/*"]},
@@ -173,6 +207,23 @@ async def test_access_logs_are_taken_apart():
         "timestamp": "10/Oct/2000:13:55:36 -0700", "request": "/a.gif?b=c", "httpversion": "1.0",
         "response": "200", "bytes": "2326", "referrer": '"http://www.example.com/start.html"',
         "agent": '"Mozilla/4.08 [en]"',
+    }  # fmt: skip
+
+
+async def test_error_logs_of_httpd_are_taken_apart_in_both_forms():
+    old = "[Wed Oct 11 14:32:52 2000] [error] [client 127.0.0.1] denied by rule"
+    new = (
+        "[Wed Oct 11 14:32:52.123456 2000] [core:error] [pid 35708:tid 4328636416] "
+        "[client 72.15.99.187:5000] AH00128: File does not exist: /x"
+    )
+    first, second = await parsed(grok("^(?:%{HTTPD_ERRORLOG})$"), old, new)
+    assert (first["clientip"], first["loglevel"], first["errormsg"]) == (
+        "127.0.0.1", "error", "denied by rule",
+    )  # fmt: skip
+    assert second == {
+        "timestamp": "Wed Oct 11 14:32:52.123456 2000", "module": "core", "loglevel": "error",
+        "pid": "35708", "tid": "4328636416", "client": "72.15.99.187", "clientport": "5000",
+        "errorcode": "AH00128", "message": "File does not exist: /x",
     }  # fmt: skip
 
 

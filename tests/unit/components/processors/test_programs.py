@@ -130,6 +130,16 @@ async def test_a_subprocess_that_cannot_be_started_is_a_fault_of_the_config():
             pass
 
 
+async def test_an_answer_that_nobody_waits_for_any_more_is_not_taken_for_another():
+    slow = "while read -r line; do sleep 0.3; echo $line; done"
+    async with processors(f"- subprocess: {{name: sh, args: ['-c', '{slow}']}}") as opened:
+        asking = asyncio.create_task(opened.run("a"))
+        await asyncio.sleep(0.1)
+        asking.cancel()
+        await asyncio.wait({asking})
+        assert shown(await opened.run("b")) == [["b"]]
+
+
 async def test_messages_of_concurrent_batches_do_not_mix():
     async with processors("- subprocess: {name: cat}") as opened:
         made = await asyncio.gather(*[opened.run(str(n)) for n in range(20)])

@@ -1,5 +1,6 @@
 """jmespath and jq."""
 
+import asyncio
 import sys
 
 import pytest
@@ -114,6 +115,27 @@ async def test_jq_refuses_to_change_a_number():
         batches = await opened.run('{"id":9007199254740993}', '{"id":"9007199254740993"}', "1.10")
     assert errors(batches) == ["jq would change the number 9007199254740993", None, None]
     assert shown(batches)[0][0] == '{"id":9007199254740993}'
+
+
+async def test_jq_refuses_to_change_a_fraction():
+    async with processors("- jq: {query: .}") as opened:
+        batches = await opened.run(
+            "0.12345678901234567890", "1234567.80000000000000", "0.1234567890123456"
+        )
+    assert errors(batches) == ["jq would change the number 0.12345678901234567890", None, None]
+    assert shown(batches)[0][1] == "1234567.8"
+
+
+async def test_an_answer_that_nobody_waits_for_any_more_is_not_taken_for_another():
+    query = "if . == 1 then last(range(300000)) else . end"
+    async with processors(f"- jq: {{query: '{query}', timeout: 60s}}") as opened:
+        asking = asyncio.create_task(opened.run("1"))
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        asking.cancel()
+        await asyncio.wait({asking})
+        batches = await opened.run("5")
+    assert (shown(batches), errors(batches)) == ([["5"]], [None])
 
 
 async def test_jq_sees_nothing_of_the_environment(monkeypatch):

@@ -172,3 +172,26 @@ async def test_flags_a_message_came_with_stay():
     async with processors(ACCOUNT) as opened:
         batches = await opened.run_batch([message("{}", error=ValueError("old"))])
     assert errors(batches) == ["old"]
+
+
+async def test_what_is_decided_by_one_tier_is_done_by_the_next():
+    text = """
+- workflow:
+    meta_path: ""
+    branches:
+      pro:
+        request_map: root = if this.plan != "pro" { deleted() }
+        processors: [{mapping: root = 10}]
+        result_map: root.rate.value = this
+      free:
+        request_map: root = if this.plan == "pro" { deleted() }
+        processors: [{mapping: root = 0}]
+        result_map: root.rate.value = this
+      price:
+        request_map: root = this.n * this.rate.value
+        processors: []
+        result_map: root.price = this
+"""
+    async with processors(text) as opened:
+        (batch,) = await opened.run('{"plan":"pro","n":3}', '{"plan":"free","n":3}')
+    assert [message.structured()["price"] for message in batch] == [30, 0]

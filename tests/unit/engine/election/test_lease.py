@@ -154,6 +154,7 @@ async def test_a_lease_that_was_given_back_is_not_waited_for():
     second = Replica(api, "b")
     await asyncio.sleep(5)
     await first.stop()
+    assert api.lease["spec"]["holderIdentity"] == ""
     stopped = asyncio.get_running_loop().time()
     await leader_of(second)
     assert asyncio.get_running_loop().time() - stopped < 4

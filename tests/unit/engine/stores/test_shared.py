@@ -66,6 +66,7 @@ async def test_what_is_written_is_read_by_all(kind, servers, tmp_path):
         assert await two.read("other") == Kept(1, b"")
         await two.write({KEY: Kept(1, b"second")})
         assert await one.read(KEY) == Kept(1, b"second")
+        assert await two.all() == {KEY: Kept(1, b"second"), "other": Kept(1, b"")}
 
 
 @KINDS

@@ -1,0 +1,254 @@
+// The live page: figures come once a second as server-sent events; tables are asked for when they are looked at.
+const may = JSON.parse(document.body.dataset.may);
+const byId = (id) => document.getElementById(id);
+const pipelineNow = () => document.querySelector("[data-pipeline]")?.dataset.pipeline ?? "";
+const SVG = "http://www.w3.org/2000/svg";
+
+function element(name, text = "", className = "") {
+  const made = document.createElement(name);
+  made.textContent = text;
+  if (className) made.className = className;
+  return made;
+}
+
+const count = (value) => Math.round(value).toLocaleString("en");
+const rate = (value) => (value >= 10 || value === 0 ? count(value) : value.toFixed(1)) + "/s";
+function bytes(value) {
+  if (value === null || value === undefined) return "unknown";
+  for (const unit of ["B", "kB", "MB", "GB"]) {
+    if (value < 1000 || unit === "GB") return (unit === "B" ? count(value) : value.toFixed(1)) + " " + unit;
+    value /= 1000;
+  }
+}
+function length(seconds) {
+  if (seconds === null || seconds === undefined) return "–";
+  if (seconds < 60) return seconds.toFixed(1) + " s";
+  if (seconds < 3600) return (seconds / 60).toFixed(1) + " min";
+  return seconds < 172800 ? (seconds / 3600).toFixed(1) + " h" : (seconds / 86400).toFixed(1) + " days";
+}
+const moment = (unix) => (unix ? new Date(unix * 1000).toISOString().replace("T", " ").slice(0, 19) + " UTC" : "never");
+
+function badge(place, text, className) {
+  place.textContent = text;
+  place.className = "badge " + className;
+}
+
+function plot(title, values, unit) {
+  const most = Math.max(1, ...values);
+  const step = 100 / Math.max(1, values.length - 1);
+  const points = values.map((value, at) => `${(at * step).toFixed(2)} ${(29 - (28 * value) / most).toFixed(2)}`);
+  const figure = element("figure");
+  const drawing = document.createElementNS(SVG, "svg");
+  drawing.setAttribute("viewBox", "0 0 100 30");
+  drawing.setAttribute("preserveAspectRatio", "none");
+  drawing.setAttribute("class", "plot");
+  drawing.setAttribute("role", "img");
+  drawing.setAttribute("aria-label", `${title}: now ${count(values.at(-1) ?? 0)}${unit}, at most ${count(most)}${unit}`);
+  const line = document.createElementNS(SVG, "path");
+  line.setAttribute("d", points.length ? "M" + points.join("L") : "");
+  drawing.append(line);
+  figure.append(drawing, element("figcaption", `${title}, at most ${count(most)}${unit}`));
+  return figure;
+}
+
+function facts(place, pairs) {
+  place.replaceChildren(...pairs.flatMap(([name, value, className]) => [element("dt", name), element("dd", value, className)]));
+}
+
+function showPipeline(name, state) {
+  const section = document.querySelector(`[data-pipeline="${CSS.escape(name)}"]`);
+  if (!section) return location.reload();
+  badge(section.querySelector(".badge"), state.problems.length ? "needs you" : "well", state.problems.length ? "wrong" : "good");
+  const list = section.querySelector(".problems");
+  if (list.textContent !== state.problems.join("")) list.replaceChildren(...state.problems.map((text) => element("li", text)));
+  for (const stage of state.stages) {
+    const place = section.querySelector(`[data-path="${CSS.escape(stage.path)}"] .figures`);
+    if (!place) continue;
+    const parts = [rate(Math.max(stage.rate_in, stage.rate_out))];
+    if (stage.p99_ms) parts.push(`p99 ${stage.p99_ms < 10 ? stage.p99_ms.toFixed(1) : count(stage.p99_ms)} ms`);
+    if (stage.errors) parts.push(`${count(stage.errors)} errors`);
+    place.textContent = parts.join(" · ");
+  }
+  section.querySelector(".plots").replaceChildren(
+    plot("received", state.plots.received, "/s"),
+    plot("delivered", state.plots.delivered, "/s"),
+    plot("backlog", state.plots.backlog, " events"),
+  );
+  const { delivery, backlog } = state;
+  const pairs = [];
+  if (backlog) {
+    pairs.push(["backlog", `${count(backlog.events)} events, ${bytes(backlog.bytes)}, the oldest ${length(backlog.oldest_age)}`]);
+    pairs.push(["drained in", backlog.events ? length(backlog.seconds_to_drained) : "nothing waits"]);
+    pairs.push(["disk full in", `${length(backlog.seconds_to_full)} (${bytes(backlog.free_bytes)} free)`]);
+    pairs.push(["dead letters", count(backlog.dead_letters), backlog.dead_letters ? "warn" : ""]);
+    if (!backlog.durable) pairs.push(["kept", "in memory only: lost when the process ends", "warn"]);
+    if (backlog.failure) pairs.push(["buffer", backlog.failure, "wrong"]);
+  }
+  pairs.push(["delivered", `${count(delivery.delivered)} events, the last at ${moment(delivery.last_success)}, ${delivery.in_flight} batches under way`]);
+  if (delivery.last_error) pairs.push(["last failure", `${moment(delivery.last_failure)}: ${delivery.last_error}`, delivery.last_failure > delivery.last_success ? "wrong" : ""]);
+  facts(section.querySelector("dl"), pairs);
+}
+
+function show(state) {
+  byId("version").textContent = state.version;
+  const names = Object.keys(state.pipelines);
+  const leader = state.leadership ? ` · ${state.leadership.leader ? "leads" : "stands by"}` : "";
+  const summary = `${state.ready ? "Ready" : "Not ready"} · up ${length(state.uptime)} · ${names.length} pipeline${names.length === 1 ? "" : "s"}${leader}`;
+  byId("summary").className = state.ready ? "good" : "wrong";
+  if (byId("summary").textContent !== summary) byId("summary").textContent = summary;
+  if (names.length !== document.querySelectorAll("[data-pipeline]").length) return location.reload();
+  for (const name of names) showPipeline(name, state.pipelines[name]);
+}
+
+function table(section, heads, rows, empty) {
+  const [head, body] = section.querySelectorAll("thead, tbody");
+  const line = element("tr");
+  line.append(...heads.map(([text, className]) => Object.assign(element("th", text, className), { scope: "col" })));
+  head.replaceChildren(line);
+  if (rows.length) body.replaceChildren(...rows);
+  else {
+    const none = element("td", empty);
+    none.colSpan = heads.length;
+    body.replaceChildren(element("tr"));
+    body.firstChild.append(none);
+  }
+}
+
+async function asked(path, query = {}) {
+  const response = await fetch(`/ui/${path}?${new URLSearchParams({ pipeline: pipelineNow(), ...query })}`);
+  const answer = await response.json();
+  if (!response.ok) throw new Error(answer.error);
+  return answer;
+}
+
+async function showLedger() {
+  const section = byId("ledger");
+  try {
+    const books = await asked("ledger");
+    badge(section.querySelector(".badge"), books.balanced ? "balances" : "does not balance", books.balanced ? "good" : "wrong");
+    const columns = ["received", "delivered", "dead", "dropped", "lost", "waiting", "balance", "rejected", "replayed", "duplicates"];
+    const line = (name, sums) => {
+      const row = element("tr");
+      row.append(element("td", name), ...columns.map((key) => element("td", count(sums[key] ?? 0), "number" + (key === "balance" && sums[key] ? " wrong" : ""))));
+      return row;
+    };
+    const rows = books.hours.map((hour) => line(moment(hour.hour).slice(0, 16), hour));
+    rows.push(line("all hours", books.total));
+    table(section, [["hour (UTC)"], ...columns.map((name) => [name, "number"])], rows, "");
+  } catch (error) {
+    table(section, [["ledger"]], [], error.message);
+  }
+}
+
+async function showLetters() {
+  const section = byId("letters");
+  try {
+    const found = await asked("letters", { q: section.querySelector("input").value });
+    badge(section.querySelector(".badge"), count(found.count), found.count ? "warn" : "good");
+    const rows = found.letters.map((letter) => {
+      const row = element("tr");
+      const open = element("button", `#${letter.letter}`);
+      open.disabled = !may.see;
+      open.setAttribute("aria-label", `Open letter ${letter.letter}`);
+      open.addEventListener("click", () => openLetter(letter.letter));
+      row.append(element("td"), element("td", moment(letter.last_attempt)), ...["id", "type", "subject", "reason"].map((key) => element("td", letter[key] ?? "–")));
+      row.firstChild.append(open);
+      return row;
+    });
+    table(section, [["letter"], ["last attempt"], ["id"], ["type"], ["subject"], ["reason"]], rows, "No dead letters.");
+  } catch (error) {
+    table(section, [["dead letters"]], [], error.message);
+  }
+}
+
+async function openLetter(number) {
+  const dialog = byId("letter");
+  const wrong = dialog.querySelector("[role=alert]");
+  wrong.textContent = "";
+  try {
+    const letter = await asked(`letters/${number}`);
+    byId("letter-title").textContent = `Dead letter ${number}`;
+    facts(dialog.querySelector("dl"), [
+      ["reason", letter.reason], ["answer", letter.response || "–"], ["output", letter.output],
+      ["attempts", `${letter.attempts}, from ${moment(letter.first_attempt)} to ${moment(letter.last_attempt)}`],
+      ["received", moment(letter.received)], ["edited", letter.edited ? "yes; the event as it came is kept" : "no"],
+    ]);
+    dialog.querySelector("textarea").value = letter.content;
+  } catch (error) {
+    wrong.textContent = error.message;
+  }
+  for (const button of dialog.querySelectorAll("button")) button.disabled = button.dataset.action !== "close" && !may.change;
+  if (!may.change) wrong.textContent ||= "Changes need a password on the service (http.basic_auth).";
+  dialog.querySelector("textarea").readOnly = !may.change;
+  dialog.dataset.letter = number;
+  if (!dialog.open) dialog.showModal();
+}
+
+async function act(action) {
+  const dialog = byId("letter");
+  if (action === "close") return dialog.close();
+  if (action === "drop" && !confirm("Let this event go for good? It will not be billed.")) return;
+  const response = await fetch(`/ui/letters/${dialog.dataset.letter}?${new URLSearchParams({ pipeline: pipelineNow() })}`, {
+    method: "POST",
+    headers: { "Content-Type": "application/json" },
+    body: JSON.stringify({ action, content: dialog.querySelector("textarea").value }),
+  });
+  if (!response.ok) {
+    dialog.querySelector("[role=alert]").textContent = (await response.json()).error;
+    return;
+  }
+  if (action === "edit") await openLetter(dialog.dataset.letter);
+  else dialog.close();
+  await showLetters();
+}
+
+async function showTail() {
+  const section = byId("tail");
+  try {
+    const events = await asked("tail", { q: section.querySelector("[name=q]").value });
+    const rows = events.map((event) => {
+      const row = element("tr");
+      row.append(...["time", "id", "type", "subject"].map((key) => element("td", String(event[key] ?? "–"))), element("td", event.content, "content"));
+      return row;
+    });
+    table(section, [["time"], ["id"], ["type"], ["subject"], ["event"]], rows, "Nothing passed yet, or nothing that fits.");
+  } catch (error) {
+    section.querySelector("[name=follow]").checked = false;
+    table(section, [["events"]], [], error.message);
+  }
+}
+
+async function showWindows() {
+  const paths = await asked("windows");
+  byId("windows").hidden = !paths.length;
+  const parts = [];
+  for (const path of paths) {
+    const ledger = await (await fetch(path)).json();
+    parts.push(element("h3", path.replace("/windows/", "")));
+    const list = element("ul");
+    list.append(element("li", `fetched up to ${ledger.upto}`));
+    for (const span of ledger.open) list.append(element("li", `open: ${span.start} to ${span.end}${span.cause ? ": " + span.cause : ""}`, "warn"));
+    for (const span of ledger.lost) list.append(element("li", `lost: ${span.start} to ${span.end}: ${span.cause}`, "wrong"));
+    parts.push(list);
+  }
+  byId("windows").querySelector(".body").replaceChildren(...parts);
+}
+
+for (const [id, refresh] of [["letters", showLetters], ["tail", showTail]]) {
+  byId(id).querySelector("form").addEventListener("submit", (event) => { event.preventDefault(); refresh(); });
+}
+for (const button of byId("letter").querySelectorAll("button")) button.addEventListener("click", () => act(button.dataset.action));
+
+const source = new EventSource("/ui/events");
+source.addEventListener("message", (event) => show(JSON.parse(event.data)));
+source.addEventListener("error", () => {
+  byId("summary").textContent = "The collector does not answer; trying again.";
+  byId("summary").className = "wrong";
+});
+const often = () => {
+  if (document.hidden) return;
+  if (byId("tail").querySelector("[name=follow]").checked) showTail();
+};
+showLedger(); showLetters(); showTail(); showWindows();
+setInterval(often, 2000);
+setInterval(() => { if (!document.hidden) { showLedger(); showLetters(); showWindows(); } }, 10000);

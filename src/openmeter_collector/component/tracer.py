@@ -1,0 +1,40 @@
+"""The contract of tracers: where it is told how long what took, and what caused what.
+
+A span stands for a batch, never for one message. Nothing is made, and nothing is asked, when a config
+has no tracer. Spans belong to the task in which they are made current.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from typing import Protocol
+
+Attribute = str | int | float | bool
+
+
+class Span(Protocol):
+    """Something that began and will end."""
+
+    def current(self) -> AbstractContextManager[object]:
+        """Inside the block, spans that begin are parts of this one."""
+
+    def end(self, error: Exception | None = None) -> None:
+        """It is over; with what went wrong, if anything. Once."""
+
+
+class Tracer(Protocol):
+    """A running tracer, between entering and leaving its `open(env)` block. Never raises."""
+
+    def begin(
+        self,
+        name: str,
+        attributes: Mapping[str, Attribute],
+        caused_by: Mapping[str, str] | None = None,
+    ) -> Span:
+        """A span from now on, as part of the current one, if there is one.
+
+        Args:
+            caused_by: headers of a request (`traceparent`, `tracestate`, names in lower case) that say
+                of which trace it is a part.
+        """

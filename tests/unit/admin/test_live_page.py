@@ -1,0 +1,218 @@
+"""What the live page says, to whom, and what it lets be changed."""
+
+import asyncio
+import json
+from contextlib import asynccontextmanager
+
+import pytest
+
+from kit.pipes import surroundings
+from openmeter_collector.admin.live_page import LivePage
+from openmeter_collector.admin.snapshot import Gatherer
+from openmeter_collector.cli.registry import standard_registry
+from openmeter_collector.component.buffer import DeadLetter, Undeliverable
+from openmeter_collector.config import load
+from openmeter_collector.engine.run import Pipeline
+from openmeter_collector.errors import BatchFailed
+from openmeter_collector.message import Delivery, Message
+from openmeter_collector.storage.journal import Journal, JournalOptions
+from openmeter_collector.telemetry.counters import MetricStore
+from openmeter_collector.testing.env import ask
+
+CONFIG = """
+input: {label: door, generate: {mapping: 'root = {}', count: 0}}
+buffer: {sqlite: {path: PATH}}
+pipeline: {processors: [{label: tidy, mapping: root = this}]}
+output:
+  switch:
+    cases:
+      - output: {openmeter: {url: 'http://127.0.0.1:1', token: planted-canary}}
+"""
+BAD = b'{"id":"bad-1","source":"s","type":"t","subject":"c","n":1}'
+
+
+class Page:
+    def __init__(self, page, gatherer, status):
+        self.page, self.gatherer, self.status = page, gatherer, status
+
+    async def __call__(
+        self, path, method="GET", body=None, query="", client="127.0.0.1", **headers
+    ):
+        given = {"host": "localhost:4195"} | {k.replace("_", "-"): v for k, v in headers.items()}
+        if body is not None:
+            given = {"content-type": "application/json"} | given
+        content = b"" if body is None else json.dumps(body).encode()
+
+        async def from_client(scope, receive, send):
+            await self.page({**scope, "client": (client, 1)}, receive, send)
+
+        said = await ask(from_client, method, path, content, given, query)
+        assert "default-src 'none'" in said.headers["content-security-policy"]
+        return said
+
+    async def json(self, *args, status=200, **more):
+        said = await self(*args, **more)
+        assert said.status == status, said
+        return json.loads(said.body)
+
+
+@asynccontextmanager
+async def page_of(tmp_path, *, locked):
+    path = tmp_path / "b.db"
+    async with Journal.open(JournalOptions(path)) as journal:
+        told = asyncio.get_running_loop().create_future()
+        journal.write(Delivery([Message(BAD)], told.set_result))
+        await told
+        lent = await journal.read()
+        letter = DeadLetter(lent.batch[0], "400: no such meter", "{}", 3, 1.0, 2.0, "out")
+        lent.settle(BatchFailed({0: Undeliverable(letter)}))
+    config = load(CONFIG.replace("PATH", str(path)), standard_registry(), env={})
+    around = surroundings()
+    pipeline = Pipeline(config, around)
+    pipelines = {"": pipeline.status}
+    gatherer = Gatherer(lambda: pipelines, around.metrics, lambda: None)
+    page = LivePage(gatherer, lambda: pipelines, lambda: ["/windows/a/b", "/ui"], locked=locked)
+    async with page.running():
+        await asyncio.sleep(0)
+        yield Page(page, gatherer, pipeline.status)
+
+
+async def test_the_pipeline_is_drawn_from_the_config_with_what_is_inside(tmp_path):
+    async with page_of(tmp_path, locked=False) as page:
+        text = (await page("/ui")).body.decode()
+    drawn = [text.index(f'data-path="{one}"') for one in (
+        "root.input", "root.buffer", "root.pipeline.processors.0", "root.output",
+        "root.output.switch.cases.0.output",
+    )]  # fmt: skip
+    assert drawn == sorted(drawn)
+    assert "tidy" in text
+    assert "door" in text
+
+
+async def test_no_secret_of_the_config_is_shown_anywhere(tmp_path):
+    async with page_of(tmp_path, locked=True) as page:
+        for path in ("/ui", "/ui/state", "/ui/ledger", "/ui/letters", "/ui/letters/1", "/ui/tail"):
+            assert b"planted-canary" not in (await page(path)).body
+
+
+async def test_a_name_from_a_config_cannot_become_markup(tmp_path):
+    async with page_of(tmp_path, locked=False) as page:
+        name = '"><script>alert(1)</script>'
+        page.page._pipelines = lambda: {name: page.status}
+        assert b"<script>alert" not in (await page("/ui")).body
+
+
+async def test_figures_are_rates_since_the_last_look(tmp_path):
+    now = [100.0]
+    metrics = MetricStore()
+    received = metrics.scope(label="", path="root.input").counter("input_received", "")
+    async with page_of(tmp_path, locked=False) as page:
+        pipelines = {"": page.status}
+        gatherer = Gatherer(lambda: pipelines, metrics, lambda: {"leader": True}, lambda: now[0])
+        gatherer.sample()
+        received.add(50)
+        now[0] += 2.0
+        state = gatherer.sample()
+    stage = state["pipelines"][""]["stages"][0]
+    assert (stage["path"], stage["rate_in"], stage["total"]) == ("root.input", 25.0, 50.0)
+    assert state["pipelines"][""]["plots"]["received"] == [0.0, 25.0]
+    assert state["leadership"] == {"leader": True}
+    assert state["ready"] is False  # nothing is connected here
+
+
+@pytest.mark.parametrize(
+    ("locked", "client", "host", "status"),
+    [
+        (False, "127.0.0.1", "localhost:4195", 200),
+        (False, "::1", "[::1]:4195", 200),
+        (False, "192.0.2.7", "localhost:4195", 403),
+        (False, "127.0.0.1", "rebound.example:4195", 403),
+        (True, "192.0.2.7", "collector.example", 200),
+    ],
+)
+async def test_events_are_shown_behind_a_password_or_on_the_machine_itself(
+    tmp_path, locked, client, host, status
+):
+    async with page_of(tmp_path, locked=locked) as page:
+        for path in ("/ui/letters/1", "/ui/tail", "/ui/playground/"):
+            assert (await page(path, client=client, host=host)).status == status
+        assert (await page("/ui/letters", client=client, host=host)).status == 200
+        assert (await page("/ui/state", client=client, host=host)).status == 200
+
+
+async def test_changes_need_a_password_a_page_of_ours_and_json(tmp_path):
+    replay = {"action": "replay"}
+    async with page_of(tmp_path, locked=False) as page:
+        refused = await page.json("/ui/letters/1", "POST", replay, status=403)
+        assert "http.basic_auth" in refused["error"]
+    async with page_of(tmp_path / "2", locked=True) as page:
+        elsewhere = "https://elsewhere.example"
+        assert (await page("/ui/letters/1", "POST", replay, origin=elsewhere)).status == 403
+        assert (
+            await page("/ui/letters/1", "POST", replay, content_type="text/plain")
+        ).status == 415
+        assert (await page("/ui/letters/1", "POST", ["replay"])).status == 400
+        assert (await page("/ui/letters/1", "POST", {"action": "burn"})).status == 409
+        assert (await page("/ui/letters/1", "PUT", replay)).status == 405
+        ours = "http://localhost:4195"
+        assert await page.json("/ui/letters/1", "POST", replay, origin=ours) == {"done": "replay"}
+        assert (await page.json("/ui/letters"))["count"] == 0
+        assert (await page("/ui/letters/1", "POST", replay)).status == 409
+
+
+async def test_letters_are_found_read_edited_and_dropped(tmp_path):
+    async with page_of(tmp_path, locked=True) as page:
+        found = await page.json("/ui/letters", query="q=METER")
+        assert [one["id"] for one in found["letters"]] == ["bad-1"]
+        assert (await page.json("/ui/letters", query="q=nothing"))["count"] == 0
+        letter = await page.json("/ui/letters/1")
+        assert (letter["content"], letter["edited"]) == (BAD.decode(), False)
+        await page.json("/ui/letters/1", "POST", {"action": "edit", "content": '{"id":"good"}'})
+        letter = await page.json("/ui/letters/1")
+        assert (letter["content"], letter["id"], letter["edited"]) == (
+            '{"id":"good"}',
+            "good",
+            True,
+        )
+        books = await page.json("/ui/ledger")
+        assert books["balanced"] is True
+        assert books["total"]["received"] == 1
+        await page.json("/ui/letters/1", "POST", {"action": "drop"})
+        assert (await page("/ui/letters/1")).status == 404
+        books = await page.json("/ui/ledger")
+        assert (books["balanced"], books["total"]["dropped"]) == (True, 1)
+
+
+async def test_the_tail_is_searched_by_any_text(tmp_path):
+    async with page_of(tmp_path, locked=True) as page:
+        for number in range(3):
+            page.status.taken.note([Message(b'{"id":"e%d","subject":"c"}' % number)])
+        page.status.taken.note([Message(b"x" * 20_000)])  # too large to be kept for looking
+        assert [one["id"] for one in await page.json("/ui/tail")] == ["e2", "e1", "e0"]
+        assert [one["id"] for one in await page.json("/ui/tail", query="q=e1")] == ["e1"]
+
+
+async def test_what_is_not_there_is_said(tmp_path):
+    async with page_of(tmp_path, locked=True) as page:
+        assert await page.json("/ui/windows") == ["/windows/a/b"]
+        for path in ("/ui/nothing", "/ui/letters/x", "/ui/letters/7"):
+            assert (await page(path)).status == 404
+        assert (await page("/ui/state", query="")).status == 200
+        assert (await page("/ui/tail", query="pipeline=other")).status == 404
+
+
+async def test_mappings_tried_here_reach_neither_environment_nor_files(tmp_path, monkeypatch):
+    monkeypatch.setenv("PLANTED", "canary")
+    (tmp_path / "file.txt").write_text("canary")
+    async with page_of(tmp_path, locked=True) as page:
+        for mapping in (
+            'root = env("PLANTED")',
+            f'root = file("{tmp_path}/file.txt").string()',
+            f'import "{tmp_path}/file.txt"',
+        ):
+            body = {"document": "{}", "mapping": mapping}
+            said = await page("/ui/playground/attempt", "POST", body)
+            assert said.status == 200
+            assert b"canary" not in said.body
+        body = {"document": '{"a":1}', "mapping": "root = this.a + 1"}
+        assert (await page.json("/ui/playground/attempt", "POST", body))["result"] == "2"

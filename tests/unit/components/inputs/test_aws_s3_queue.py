@@ -1,0 +1,212 @@
+"""Objects that an SQS queue tells of: its messages are deleted when all is safe, and not before."""
+
+import asyncio
+import gzip
+import json
+import time
+from contextlib import asynccontextmanager
+
+import pytest
+
+from kit.otlp import Intake as Offered
+from kit.pipes import REGISTRY, surroundings
+from kit.waiting import eventually
+from openmeter_collector.config import load
+from openmeter_collector.engine.environment import ComponentEnv, Resources
+from openmeter_collector.errors import Retryable
+
+
+class Intake(Offered):
+    """Takes deliveries; `verdict` as there, and "silent" leaves them open."""
+
+    async def put(self, delivery):
+        self.deliveries.append(delivery)
+        self.messages += delivery.batch
+        if self.verdict != "silent":
+            delivery.settle(self.verdict)
+
+    @property
+    def bodies(self):
+        return [message.content.decode() for message in self.messages]
+
+
+@asynccontextmanager
+async def listening(aws, queue, intake, scanner="lines: {}", around=None, lines=None, **fields):
+    sqs = {"url": queue} | fields.pop("sqs", {})
+    more = {"sqs": json.dumps(sqs), "force_path_style_urls": "true"} | fields
+    text = f"input:\n  aws_s3:\n{aws.fields(**more)}\n    scanner: {{{scanner}}}\n"
+    config = load(text, REGISTRY, env={})
+    around = around or surroundings(lines)
+    env = ComponentEnv(around, Resources(), config.input)
+    async with config.input.config.open(env) as opened:
+        run = asyncio.ensure_future(opened.run(intake))
+        try:
+            yield around
+        finally:
+            run.cancel()
+            await asyncio.wait({run})
+            if not run.cancelled():
+                run.result()
+
+
+def notice(bucket, *keys):
+    records = [{"s3": {"bucket": {"name": bucket}, "object": {"key": key}}} for key in keys]
+    return json.dumps({"Records": records})
+
+
+async def told(aws, bucket, *keys, **queue):
+    """A queue with one message that tells of these objects."""
+    made = await aws.queue(**queue)
+    await aws.sqs.send_message(QueueUrl=made, MessageBody=notice(bucket, *keys))
+    return made
+
+
+async def test_a_message_is_deleted_when_all_its_objects_are_safe_and_not_before(aws):
+    bucket = await aws.bucket({"a b": "1\n2\n", "c": "3\n"})
+    queue = await told(aws, bucket, "a+b", "c")
+    intake = Intake("silent")
+    async with listening(aws, queue, intake):
+        await eventually(lambda: intake.bodies == ["1", "2", "3"])
+        assert await aws.waiting(queue) == (0, 1)
+        intake.deliveries[0].settle(None)
+        await asyncio.sleep(0.2)
+        assert await aws.waiting(queue) == (0, 1)
+        intake.deliveries[1].settle(None)
+        await eventually(lambda: gone(aws, queue))
+    meta = intake.messages[0].metadata
+    assert (meta["s3_key"], meta["s3_bucket"]) == ("a b", bucket)
+
+
+async def gone(aws, queue):
+    return await aws.waiting(queue) == (0, 0)
+
+
+async def test_what_was_not_delivered_comes_again_with_the_same_ids(aws):
+    bucket = await aws.bucket({"a": "1\n"})
+    queue = await told(aws, bucket, "a")
+    intake = Intake(Retryable("later"))
+    async with listening(aws, queue, intake):
+        await eventually(lambda: len(intake.messages) > 1)
+        intake.verdict = None
+        await eventually(lambda: gone(aws, queue))
+    assert len({message.metadata["s3_id"] for message in intake.messages}) == 1
+
+
+async def test_a_message_that_is_worked_on_for_long_is_kept_from_others(aws):
+    bucket = await aws.bucket({"a": "1\n"})
+    queue = await told(aws, bucket, "a", visibility=2)
+    intake = Intake("silent")
+    async with listening(aws, queue, intake):
+        await eventually(lambda: intake.messages)
+        # Longer than the queue's timeout: without an extension it would be there for others now.
+        await asyncio.sleep(3.5)
+        assert await aws.waiting(queue) == (0, 1)
+        intake.deliveries[0].settle(None)
+        await eventually(lambda: gone(aws, queue))
+    assert len(intake.messages) == 1
+
+
+@pytest.mark.parametrize(
+    "body", ["no json", "{}", '{"Records": [{"s3": {"object": {"key": "a"}}}]}']
+)
+async def test_a_message_that_tells_of_nothing_is_left_for_the_redrive_policy(aws, body):
+    grave = await aws.queue()
+    arn = (await aws.sqs.get_queue_attributes(QueueUrl=grave, AttributeNames=["QueueArn"]))[
+        "Attributes"
+    ]["QueueArn"]
+    policy = json.dumps({"deadLetterTargetArn": arn, "maxReceiveCount": 1})
+    queue = await aws.queue(visibility=1, RedrivePolicy=policy)
+    await aws.sqs.send_message(QueueUrl=queue, MessageBody=body)
+    lines = []
+    async with listening(aws, queue, Intake(), lines=lines) as around:
+        await eventually(lambda: around.metrics.total("s3_notices_without_target"))
+
+        async def put_aside():
+            return (await aws.waiting(grave))[0]
+
+        await eventually(put_aside)
+        assert around.metrics.total("s3_notices_without_target") == 1
+    assert any("tells of no object" in line for line in lines)
+
+
+async def test_the_test_event_is_deleted(aws):
+    queue = await aws.queue()
+    await aws.sqs.send_message(
+        QueueUrl=queue, MessageBody='{"Service":"Amazon S3","Event":"s3:TestEvent","Bucket":"b"}'
+    )
+    async with listening(aws, queue, Intake()):
+        await eventually(lambda: gone(aws, queue))
+
+
+async def test_a_missing_object_is_said_and_its_message_deleted(aws):
+    bucket = await aws.bucket({"there": "1\n"})
+    queue = await told(aws, bucket, "not-there", "there")
+    intake, lines = Intake(), []
+    async with listening(aws, queue, intake, lines=lines):
+        await eventually(lambda: gone(aws, queue))
+    assert intake.bodies == ["1"]
+    assert any("deleted before it was read" in line for line in lines)
+
+
+async def test_a_damaged_object_leaves_its_message_in_the_queue(aws):
+    bucket = await aws.bucket({"bad": b"no gzip", "good": gzip.compress(b"1\n")})
+    queue = await told(aws, bucket, "bad", "good")
+    intake = Intake()
+    scanner = "decompress: {algorithm: gzip, into: {lines: {}}}"
+    async with listening(aws, queue, intake, scanner) as around:
+        await eventually(lambda: intake.bodies == ["1"])
+        await eventually(lambda: around.metrics.total("input_source_unreadable") == 1)
+    assert await aws.waiting(queue) == (0, 1)
+
+
+async def test_a_message_in_an_envelope_of_sns_is_opened(aws):
+    bucket = await aws.bucket({"a": "1\n"})
+    queue = await aws.queue()
+    await aws.sqs.send_message(
+        QueueUrl=queue, MessageBody=json.dumps({"Message": notice(bucket, "a")})
+    )
+    intake = Intake()
+    async with listening(aws, queue, intake, sqs={"envelope_path": "Message"}):
+        await eventually(lambda: gone(aws, queue))
+    assert intake.bodies == ["1"]
+
+
+async def test_the_bucket_may_be_configured_and_paths_may_be_other_ones(aws):
+    bucket = await aws.bucket({"a": "1\n"})
+    queue = await aws.queue()
+    await aws.sqs.send_message(QueueUrl=queue, MessageBody='{"files": [{"name": "a"}]}')
+    intake = Intake()
+    paths = {"key_path": "files.0.name", "bucket_path": ""}
+    async with listening(aws, queue, intake, sqs=paths, bucket=bucket):
+        await eventually(lambda: gone(aws, queue))
+    assert intake.bodies == ["1"]
+
+
+async def test_objects_are_deleted_before_their_message(aws):
+    bucket = await aws.bucket({"a": "1\n"})
+    queue = await told(aws, bucket, "a")
+    async with listening(aws, queue, Intake(), delete_objects="true"):
+        await eventually(lambda: gone(aws, queue))
+        assert await aws.keys(bucket) == []
+
+
+async def test_an_object_is_not_fetched_before_its_delay_is_over(aws):
+    bucket = await aws.bucket({"a": "1\n"})
+    queue = await told(aws, bucket, "a")
+    intake = Intake()
+    slept = []
+
+    async def sleep(seconds):
+        slept.append(seconds)
+        await asyncio.sleep(0)
+
+    around = surroundings(now=time.time, sleep=sleep)
+    async with listening(aws, queue, intake, sqs={"delay_period": "1h"}, around=around):
+        await eventually(lambda: intake.messages)
+    assert any(3_500 < seconds <= 3_600 for seconds in slept)
+
+
+async def test_a_queue_that_is_not_there_is_retryable(aws):
+    with pytest.raises(Retryable, match="NonExistentQueue"):
+        async with listening(aws, f"{aws.url}/123456789012/none", Intake()):
+            await asyncio.sleep(5)

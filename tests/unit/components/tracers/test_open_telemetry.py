@@ -1,0 +1,225 @@
+"""Traces: what is sent to an OpenTelemetry collector, over both of its ways."""
+
+import asyncio
+import gzip
+import urllib.request
+from contextlib import asynccontextmanager
+
+import grpc
+import pytest
+from opentelemetry.proto.collector.trace.v1 import trace_service_pb2 as otlp
+
+from kit.pipes import REGISTRY, SCRIPTS, WRITTEN
+from openmeter_collector.api import ConfigError, Retryable
+from openmeter_collector.components.tracers import open_telemetry_collector as component
+from openmeter_collector.engine.tracing import (
+    Tracing,
+    traced_chain,
+    traced_intake,
+    traced_output,
+    traced_processor,
+)
+from openmeter_collector.testing.running import free_port, running
+
+
+class Collected:
+    """Spans that arrived, by name."""
+
+    def __init__(self):
+        self.spans, self.tags = [], {}
+
+    def take(self, request):
+        for of_resource in request.resource_spans:
+            for one in of_resource.resource.attributes:
+                self.tags[one.key] = one.value.string_value
+            for scope in of_resource.scope_spans:
+                self.spans += scope.spans
+
+    def one(self, name):
+        (span,) = [span for span in self.spans if span.name == name]
+        return span
+
+    def names(self):
+        return [span.name for span in self.spans]
+
+
+@asynccontextmanager
+async def by_http():
+    collected = Collected()
+
+    async def serve(reader, writer):
+        head = await reader.readuntil(b"\r\n\r\n")
+        lines = head.decode().lower().split("\r\n")
+        headers = dict(line.split(": ", 1) for line in lines[1:] if ": " in line)
+        body = await reader.readexactly(int(headers["content-length"]))
+        if headers.get("content-encoding") == "gzip":
+            body = gzip.decompress(body)
+        assert lines[0] == "post /v1/traces http/1.1"
+        collected.take(otlp.ExportTraceServiceRequest.FromString(body))
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+        await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    try:
+        yield f"http: [{{address: '127.0.0.1:{server.sockets[0].getsockname()[1]}'}}]", collected
+    finally:
+        server.close()
+
+
+@asynccontextmanager
+async def by_grpc():
+    collected = Collected()
+
+    async def export(request, context):
+        collected.take(request)
+        return otlp.ExportTraceServiceResponse()
+
+    handler = grpc.unary_unary_rpc_method_handler(
+        export,
+        request_deserializer=otlp.ExportTraceServiceRequest.FromString,
+        response_serializer=otlp.ExportTraceServiceResponse.SerializeToString,
+    )
+    server = grpc.aio.server()
+    service = "opentelemetry.proto.collector.trace.v1.TraceService"
+    server.add_generic_rpc_handlers(
+        (grpc.method_handlers_generic_handler(service, {"Export": handler}),)
+    )
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    try:
+        yield f"grpc: [{{address: '127.0.0.1:{port}'}}]", collected
+    finally:
+        await server.stop(None)
+
+
+CONFIG = """
+http: {enabled: false}
+input:
+  generate: {mapping: 'root = "x"', count: 3, batch_size: 3}
+  processors: [noop: {}]
+pipeline:
+  processors:
+    - label: shape
+      mapping: root = content().uppercase()
+    - sleep: {duration: 1ms}
+output:
+  broker:
+    outputs: [scripted: {name: t}]
+tracer:
+  open_telemetry_collector:
+    service: mine
+    tags: {zone: eu}
+    %s
+"""
+
+
+async def run(text):
+    WRITTEN.clear()
+    async with running(text, REGISTRY) as pipeline:
+        while pipeline.status.delivery.delivered < 3:
+            await asyncio.sleep(0.001)
+    assert WRITTEN["t"][-1] == ["X", "X", "X"]
+    return pipeline
+
+
+@pytest.mark.parametrize("way", [by_http, by_grpc])
+async def test_spans_stand_for_batches_and_for_what_is_inside(way):
+    async with way() as (where, collected):
+        await run(CONFIG % where)
+    assert sorted(collected.names()) == [
+        "input_generate",
+        "mapping",
+        "noop",
+        "output_broker",
+        "output_scripted",
+        "pipeline",
+        "sleep",
+    ]
+    assert collected.tags == {"service.name": "mine", "zone": "eu"}
+    spans = collected.one
+    for inner, outer in [
+        ("noop", "input_generate"),
+        ("mapping", "pipeline"),
+        ("sleep", "pipeline"),
+        ("output_scripted", "output_broker"),
+    ]:
+        assert spans(inner).parent_span_id == spans(outer).span_id
+    about = {one.key: one.value for one in spans("mapping").attributes}
+    assert about["label"].string_value == "shape"
+    assert about["path"].string_value == "root.pipeline.processors.0"
+    assert about["messages"].int_value == 3
+
+
+async def test_a_failure_is_on_the_span_of_whoever_failed():
+    fates = [Retryable("away"), None]
+
+    async def script(contents):
+        if (fate := fates.pop(0)) is not None:
+            raise fate
+
+    async with by_http() as (where, collected):
+        SCRIPTS["t"] = script
+        text = CONFIG % where
+        await run(
+            text.replace("broker:\n    outputs: [scripted: {name: t}]", "scripted: {name: t}")
+        )
+        del SCRIPTS["t"]
+    first, second = [span for span in collected.spans if span.name == "output_scripted"]
+    assert (first.status.code, first.status.message) == (2, "away")
+    assert second.status.code == 0
+
+
+async def test_a_request_s_trace_is_continued():
+    port = free_port()
+    text = """
+http: {enabled: false}
+input: {http_server: {address: '127.0.0.1:%d', path: /in}}
+output: {drop: {}}
+tracer: {open_telemetry_collector: {%s}}
+"""
+    trace = "4bf92f3577b34da6a3ce929d0e0e4736"
+    request = urllib.request.Request(
+        f"http://127.0.0.1:{port}/in",
+        data=b"{}",
+        headers={"traceparent": f"00-{trace}-00f067aa0ba902b7-01"},
+    )
+    async with by_http() as (where, collected):
+        async with running(text % (port, where), REGISTRY) as pipeline:
+            await pipeline.until_connected()
+            await asyncio.to_thread(urllib.request.urlopen, request, timeout=10)
+        span = collected.one("input_http_server")
+    assert span.trace_id.hex() == trace
+    assert span.parent_span_id.hex() == "00f067aa0ba902b7"
+
+
+async def test_only_a_share_is_sent_when_asked():
+    async with by_http() as (where, collected):
+        await run(CONFIG % f"{where}\n    sampling: {{enabled: true, ratio: 0}}")
+        assert collected.spans == []
+
+
+async def test_a_collector_that_is_away_is_said_and_holds_nothing_up():
+    pipeline = await run(CONFIG % f"http: [{{address: '127.0.0.1:{free_port()}'}}]")
+    assert pipeline.ended.delivered == 3
+    assert sum("traces were not sent" in line for line in pipeline.lines) == 1
+
+
+def test_without_a_tracer_nothing_stands_in_between():
+    off, thing = Tracing(), object()
+    assert traced_processor(off, None, thing) is thing
+    assert traced_output(off, None, thing) is thing
+    assert traced_chain(off, thing) is thing
+    assert traced_intake(off, None, thing) is thing
+
+
+async def test_what_is_missing_is_a_fault_of_the_config(monkeypatch):
+    with pytest.raises(ConfigError, match="nowhere to send to"):
+        await run(CONFIG % "")
+
+    def missing(name):
+        raise ImportError(name)
+
+    monkeypatch.setattr(component.importlib, "import_module", missing)
+    with pytest.raises(ConfigError, match=r"pip install 'openmeter-collector\[otel\]'"):
+        await run(CONFIG % "http: [{address: 'x:1'}]")
