@@ -115,7 +115,7 @@ from openmeter_collector.spec.fields import (
     TracerNode,
     Url,
 )
-from openmeter_collector.spec.http_answers import raise_for_answer, retry_after
+from openmeter_collector.spec.http_answers import check_clock, raise_for_answer, retry_after
 from openmeter_collector.spec.http_auth import Authorizer, Jwt, OAuth, OAuth2
 from openmeter_collector.spec.http_auth import BasicAuth as HttpBasicAuth
 from openmeter_collector.spec.http_request import Exchange, HttpRequest, Requester, requester
@@ -241,6 +241,7 @@ __all__ = [
     "buffer",
     "by_index",
     "cache",
+    "check_clock",
     "check_schedule",
     "derived",
     "entering",

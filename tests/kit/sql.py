@@ -133,10 +133,12 @@ async def read_until(node, count, kept=None):
         component = PullInput(env, opened) if isinstance(opened, Puller) else opened
         running = asyncio.ensure_future(component.run(kept))
         waiting = asyncio.ensure_future(kept.until(count))
-        await asyncio.wait({running, waiting}, return_when=asyncio.FIRST_COMPLETED)
-        waiting.cancel()
-        if running.done():
-            running.result()
-        running.cancel()
-        await asyncio.wait({running})
+        try:
+            await asyncio.wait({running, waiting}, return_when=asyncio.FIRST_COMPLETED)
+            if running.done():
+                running.result()
+        finally:
+            waiting.cancel()
+            running.cancel()
+            await asyncio.wait({running, waiting})
     return kept

@@ -126,6 +126,7 @@ class WindowedInput:
         self._paused_until = 0.0
         self._looked = 0.0
         self._noted = 0.0
+        self._lost_upto = -1
         self._told: list[Window] = []
         self._measure()
 
@@ -247,7 +248,7 @@ class WindowedInput:
             now = newest.start if newest is not None else ledger.upto
             found += ledger.expire(min([now, *(one.start for one in self._flying)]), _ONLY_NOW)
         for span in found:
-            self._say_lost(_when(Window(span.start, span.end)), ledger.lost[-1].cause)
+            self._say_lost(Window(span.start, span.end), ledger.lost[-1].cause)
             self._waiting = {
                 one: state for one, state in self._waiting.items() if one.start >= span.end
             }
@@ -277,7 +278,7 @@ class WindowedInput:
         except Unobtainable as gone:
             cause = str(gone)
             await self._commit(last.batch, lambda ledger: ledger.lose(window, cause))
-            self._say_lost(_when(window), cause)
+            self._say_lost(window, cause)
         except Unfinished as part:
             told, rest = str(part), part.rest
             await self._commit(last.batch, lambda ledger: ledger.fail(window, told, rest))
@@ -347,8 +348,12 @@ class WindowedInput:
         )
         return True
 
-    def _say_lost(self, when: dict[str, str], cause: str) -> None:
-        self._env.log.error("windows are lost", **when, cause=cause)
+    def _say_lost(self, window: Window, cause: str) -> None:
+        """Once for each stretch: an expression that never works loses a window every minute."""
+        follows = window.start <= self._lost_upto <= window.end
+        self._lost_upto = window.end
+        if not follows:
+            self._env.log.error("windows are lost", **_when(window), cause=cause)
 
     def _forget_told(self) -> None:
         def is_open(gap: Window) -> bool:

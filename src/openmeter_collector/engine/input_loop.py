@@ -19,6 +19,7 @@ from openmeter_collector.message import Batch, Delivery, Message, by_index
 from openmeter_collector.message.settlement import Stage, merge
 
 _REPLAY = BackOff(initial=0.1, longest=10.0)
+_ROOM_AGAIN = 0.01
 
 
 class BufferIntake:
@@ -35,6 +36,7 @@ class BufferIntake:
     ) -> None:
         """`tasks` runs what `offer` cannot finish at once: chains that wait."""
         self._state = state
+        self._sleep = env.sleep
         self._recent = recent or Recent()
         self._chain = chain
         self._buffer = buffer
@@ -73,6 +75,8 @@ class BufferIntake:
             try:
                 self._keep(delivery)
             except Overloaded:
+                # There is room, but not for this much, and nobody gets to make more while we ask.
+                await self._sleep(_ROOM_AGAIN)
                 continue
             return
 

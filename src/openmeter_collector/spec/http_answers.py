@@ -40,6 +40,28 @@ def raise_for_answer(url: str, response: HttpResponse, now: float | None = None)
     raise Paused(f"{text}{detail}; check `url`, the token and what it may do")
 
 
+def check_clock(url: str, response: HttpResponse, moment: float) -> None:
+    """Make sure that a server has seen a moment (Unix seconds) that it was asked about.
+
+    With a clock of ours that is fast it would answer with what it has so far, and that would be taken
+    for all there is. A server that does not tell its time is believed.
+
+    Raises:
+        Overloaded: it has not; with the time after which it will have.
+    """
+    try:
+        server = parsedate_to_datetime(response.headers.get("date", "")).timestamp()
+    except ValueError:
+        return
+    behind = moment - server
+    if behind > 1:  # the header has whole seconds
+        raise Overloaded(
+            f"{url}: its clock is {behind:.0f}s before the end of the window; "
+            "set the clocks, or ask about an earlier time (query_offset, metrics_offset)",
+            behind,
+        )
+
+
 def retry_after(response: HttpResponse, now: float | None = None) -> float | None:
     """Seconds the peer asks us to wait: both forms of RFC 9110 10.2.3; None when it does not say."""
     text = response.headers.get("retry-after", "").strip()

@@ -3,6 +3,7 @@
 import pytest
 
 from kit.databases import SERVERS
+from openmeter_collector.components.sql import reading
 
 
 @pytest.fixture(scope="session", params=SERVERS)
@@ -30,3 +31,9 @@ def pytest_sessionfinish():
     for manager, _ in _RUNNING.values():
         manager.__exit__(None, None, None)
     _RUNNING.clear()
+
+
+@pytest.fixture(autouse=True)
+def no_pause(monkeypatch):
+    """What an input waits after a query that failed is not what these tests are about."""
+    monkeypatch.setattr(reading, "_PAUSE", 0.0)

@@ -4,7 +4,9 @@ import asyncio
 
 import pytest
 
+from kit.databases import Server
 from kit.sql import Kept, driver_for, execute, node_of, read_all, read_until
+from kit.waiting import eventually
 from openmeter_collector.bloblang import compile
 from openmeter_collector.components.sql.values import moment_of
 from openmeter_collector.errors import ConfigError, Retryable
@@ -312,3 +314,22 @@ async def test_a_server_that_is_away_is_asked_again():
         async with node.config.open(FakeEnv(node)):
             pass
     assert "secret" not in str(told.value)
+
+
+async def test_no_second_position_is_under_way_before_the_first_is_safe(tmp_path):
+    file = Server("sqlite", f"file:{tmp_path}/one.db")
+    await table(file, "one_by_one", [(i, at(i)) for i in range(30)])
+    held = []
+
+    class Holding(Kept):
+        async def put(self, delivery):
+            held.append(delivery)
+
+    node = select(file, "one_by_one", cursor={"column": "id"}, batch_size=10)
+    reading = asyncio.ensure_future(read_all(node, Holding()))
+    for count in (1, 2, 3, 4):
+        await eventually(lambda count=count: len(held) == count)
+        await asyncio.sleep(0.05)  # time for one too many
+        assert len(held) == count
+        held[-1].settle(None)
+    await reading

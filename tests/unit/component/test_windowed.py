@@ -187,6 +187,18 @@ async def test_a_window_that_is_gone_is_lost_and_others_go_on():
 
 
 @virtual_time
+async def test_a_source_that_never_answers_is_said_to_lose_windows_once():
+    window_input, env, _ = made(
+        ListedWindows(lambda window, attempt: Retryable("never")), max_age=60
+    )
+    async with running(window_input, env.stored):
+        await asyncio.sleep(1000)
+    assert sum("windows are lost" in line for line in env.lines) == 1
+    (span,) = env.stored.ledger().lost
+    assert "never" in span.cause
+
+
+@virtual_time
 async def test_of_a_window_in_parts_only_what_is_missing_is_fetched_again():
     asked = []
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -14,6 +15,8 @@ _AT_ONCE: Final = 10
 """Entries of a batch request at most; the service's bound."""
 _PAUSE: Final = 0.05
 """Seconds that a deletion waits for company."""
+_SETTLE: Final = 2.0
+"""Seconds that what was handed over is given to be settled when the input stops."""
 _LAST: Final = 5.0
 """Seconds for what is left to be said when the input stops."""
 
@@ -45,6 +48,7 @@ class Held:
         self._given_back: list[tuple[HeldMessage, int]] = []
         self._something = asyncio.Event()
         self._less = asyncio.Event()
+        self._running: asyncio.Task[None] | None = None
         self._failed = env.metrics.counter(
             "sqs_request_entries_failed", "Deletions and extensions that the queue refused."
         )
@@ -98,6 +102,34 @@ class Held:
                 self._env.log.warning("the queue does not answer", error=str(error))
                 self._something.set()
                 await self._env.sleep(1.0)
+
+    def check(self) -> None:
+        """Raise what ended `run`, which is a defect."""
+        if self._running is not None and self._running.done():
+            self._running.result()
+
+    @asynccontextmanager
+    async def kept(self) -> AsyncIterator[Held]:
+        """`run` beside the block. Leaving it gives what is being worked on a moment to be settled,
+        and says what is left to be said.
+        """
+        self._running = asyncio.ensure_future(self.run())
+        try:
+            yield self
+        finally:
+            await asyncio.shield(self._end())
+
+    async def _end(self) -> None:
+        assert self._running is not None
+        if self._held:
+            try:
+                async with asyncio.timeout(_SETTLE):
+                    await self.fewer_than(1)
+            except TimeoutError:
+                pass  # they come again when their time has run out
+        self._running.cancel()
+        await asyncio.wait({self._running})
+        await self.close()
 
     async def close(self) -> None:
         """Say what is left to be said, if that is quick."""

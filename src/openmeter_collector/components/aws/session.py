@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from functools import partial
 from typing import Any, Final
 
 from openmeter_collector.api import Duration, Paused, Rejected, Retryable, field, section
@@ -125,7 +126,7 @@ async def client_of(
     )
     async with AsyncExitStack() as stack:
         with failures(where):
-            await _identify(session, aws.credentials, where, extra)
+            await _identify(session, aws, where, extra)
             client = await stack.enter_async_context(
                 session.create_client(
                     service,
@@ -137,7 +138,8 @@ async def client_of(
         yield client
 
 
-async def _identify(session: Any, given: AwsCredentials, where: str, extra: str) -> None:
+async def _identify(session: Any, aws: AwsFields, where: str, extra: str) -> None:
+    given = aws.credentials
     if given.profile:
         session.set_config_variable("profile", given.profile)
     if given.id:
@@ -151,7 +153,7 @@ async def _identify(session: Any, given: AwsCredentials, where: str, extra: str)
         if given.role_external_id:
             about["ExternalId"] = given.role_external_id
         fetcher = module.AioAssumeRoleCredentialFetcher(
-            client_creator=session.create_client,
+            client_creator=partial(session.create_client, region_name=aws.region or None),
             source_credentials=await session.get_credentials(),
             role_arn=given.role,
             extra_args=about,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
@@ -24,7 +23,6 @@ from openmeter_collector.components.aws.session import AwsFields, client_of
 
 _WHERE = "input.aws_sqs"
 _IDLE = 0.5
-_SETTLE = 2.0
 
 EVENTS = Example(
     "Usage events from a queue",
@@ -87,26 +85,23 @@ class _Receiver:
     async def run(self, intake: Intake) -> None:
         config = self._config
         held = Held(self._env, self._client, config.url, float(config.message_timeout))
-        try:
-            async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(held.run())
-                while True:
-                    await held.fewer_than(config.max_outstanding_messages)
-                    messages = await receive(
-                        self._client,
-                        config.url,
-                        MaxNumberOfMessages=config.max_number_of_messages,
-                        WaitTimeSeconds=config.wait_time_seconds,
-                        VisibilityTimeout=max(1, int(config.message_timeout)),
-                        MessageSystemAttributeNames=["All"],
-                        MessageAttributeNames=["All"],
-                    )
-                    if messages:
-                        await intake.put(self._delivery(messages, held))
-                    else:
-                        await self._env.sleep(_IDLE)
-        finally:
-            await asyncio.shield(_end(held))
+        async with held.kept():
+            while True:
+                held.check()
+                await held.fewer_than(config.max_outstanding_messages)
+                messages = await receive(
+                    self._client,
+                    config.url,
+                    MaxNumberOfMessages=config.max_number_of_messages,
+                    WaitTimeSeconds=config.wait_time_seconds,
+                    VisibilityTimeout=max(1, int(config.message_timeout)),
+                    MessageSystemAttributeNames=["All"],
+                    MessageAttributeNames=["All"],
+                )
+                if messages:
+                    await intake.put(self._delivery(messages, held))
+                else:
+                    await self._env.sleep(_IDLE)
 
     def _delivery(self, messages: list[dict[str, Any]], held: Held) -> Delivery:
         taken: list[HeldMessage] = [held.take(message) for message in messages]
@@ -122,16 +117,6 @@ class _Receiver:
                     held.leave(one)
 
         return Delivery([_message(message) for message in messages], settle)
-
-
-async def _end(held: Held) -> None:
-    if len(held):
-        try:
-            async with asyncio.timeout(_SETTLE):
-                await held.fewer_than(1)
-        except TimeoutError:
-            pass  # they come again when their time has run out
-    await held.close()
 
 
 def _message(given: Mapping[str, Any]) -> Message:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, asynccontextmanager
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from openmeter_collector.api import (
     Batch,
@@ -33,6 +33,7 @@ from openmeter_collector.components.sql.marked import Marked
 from openmeter_collector.components.sql.pgoutput import lsn_text
 
 if TYPE_CHECKING:
+    import psycopg
     from psycopg import AsyncConnection
 
 ORDERS = Example(
@@ -89,7 +90,11 @@ class PostgresCdc:
     publication `pglog_stream_` + slot, which is made if there is none). The slot keeps the server's log
     until changes are safe here: remove it (`SELECT pg_drop_replication_slot('...')`) when the input is
     not used any more, and watch the gauge `postgres_cdc_lag_bytes`.
+
+    With leader election, runs only on the leader.
     """
+
+    leader_only: ClassVar[bool] = True
 
     dsn: str = field(
         secret=True,
@@ -150,6 +155,7 @@ class PostgresCdc:
     @asynccontextmanager
     async def open(self, env: Env) -> AsyncIterator[Puller]:
         follower = _Follower(self, env)
+        await follower.verify()
         try:
             yield follower
         finally:
@@ -194,8 +200,25 @@ class _Follower:
         except StopAsyncIteration:
             raise EndOfInput("nothing is followed any more") from None
         except self._psycopg.Error as error:
-            said = error.diag.message_primary or str(error)
-            raise Disconnected(f"{self._where}: {' '.join(said.split())}") from error
+            # What is under way must be safe before it is asked again how far we came.
+            await self._marked.all_safe()
+            raise Disconnected(self._told(error)) from error
+
+    async def verify(self) -> None:
+        """Connect for the first time.
+
+        Raises:
+            Retryable: it cannot be done now.
+        """
+        try:
+            async with await self._connect():
+                pass
+        except self._psycopg.Error as error:
+            raise Retryable(self._told(error)) from error
+
+    def _told(self, error: psycopg.Error) -> str:
+        said = error.diag.message_primary or str(error)
+        return f"{self._where}: {' '.join(said.split())}"
 
     async def close(self) -> None:
         """End the connection."""

@@ -13,7 +13,6 @@ import re
 import urllib.parse
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any, ClassVar, Final, Literal
 
@@ -38,10 +37,10 @@ from openmeter_collector.api import (
     Message,
     OAuth,
     OAuth2,
-    Overloaded,
     Retryable,
     Url,
     WindowedInput,
+    check_clock,
     check_schedule,
     field,
     input,  # noqa: A004
@@ -268,7 +267,7 @@ class _Server:
         if response.status == 401:
             self._auth.forget()
         raise_for_answer(self._url, response)
-        self._check_clock(response, at)
+        check_clock(self._url, response, at / 1000)
         if len(response.body) >= int(self._config.max_response_bytes):
             raise Retryable(
                 f"{self._url}: the answer is longer than max_response_bytes; raise it, or ask for less"
@@ -306,23 +305,6 @@ class _Server:
             except OSError as error:
                 raise Retryable(f"bearer_token_file {path}: {error.strerror}") from error
         return await self._auth.header(method, self._url) or self._own_header
-
-    def _check_clock(self, response: HttpResponse, at: int) -> None:
-        """The server must have seen the moment that is asked about: with a clock of ours that is fast
-        it would answer with what it has, and that would be taken for all there is.
-        """
-        text = response.headers.get("date", "")
-        try:
-            server = parsedate_to_datetime(text).timestamp()
-        except ValueError:
-            return
-        if server + 1 < at / 1000:  # the header has whole seconds
-            behind = at / 1000 - server
-            raise Overloaded(
-                f"{self._url}: its clock is {behind:.0f}s before the end of the window; "
-                "set the clocks, or use query_offset",
-                behind,
-            )
 
 
 class _Query:

@@ -41,8 +41,9 @@ UNTIL_END = Example(
 class ReadUntil:
     """Reads from a child input until a message meets a condition, or until nothing came for a while.
 
-    The message that meets it is still handed over; what follows it is left to the source. The input
-    ends when everything it handed over is safe.
+    The message that meets it is still handed over; what follows it is left to the source, which is not
+    told that the messages it gave together with that one are done with. Of a request that holds several
+    (`http_server`), all are handed over. The input ends when everything it handed over is safe.
     """
 
     input: InputNode = field(doc="The input to read from.")
@@ -130,7 +131,10 @@ class _Gate:
             await asyncio.Event().wait()  # the source keeps it; whoever reads is cancelled
         self.last = self._env.monotonic()
         self._under_way += 1
-        self._look(delivery)
+        last = self._look(delivery)
+        if last is not None and last + 1 < len(delivery.batch):
+            # A source of which a part is wanted is not told that it is done with.
+            delivery = Delivery(delivery.batch[: last + 1])
         await self._intake.put(self._counted(delivery, again=True))
 
     async def all_settled(self) -> None:
@@ -156,13 +160,15 @@ class _Gate:
         rest = Delivery([delivery.batch[index] for index in sorted(failed)], delivery.settle)
         await self._intake.put(self._counted(rest, again=True))
 
-    def _look(self, delivery: Delivery) -> None:
+    def _look(self, delivery: Delivery) -> int | None:
+        """Which message is the last one, if it is among these."""
         if self._check is None:
-            return
+            return None
         for index in range(len(delivery.batch)):
             try:
                 if self._check.program.check(delivery.batch, index):
                     self.enough.set()
-                    return
+                    return index
             except CollectorError as error:
                 self._env.log.warning("the check failed", error=str(error))
+        return None

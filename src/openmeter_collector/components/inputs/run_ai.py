@@ -279,7 +279,7 @@ class _Resources:
             "end": moment_text(about.end),
             "numberOfSamples": "1",
         }
-        answer = await self._api.get(path, query, kind)
+        answer = await self._api.get(path, query, kind, about.end / 1000)
         try:
             return {
                 str(one["type"]): _number(one["values"][-1]["value"]) if one.get("values") else None

@@ -19,6 +19,7 @@ from openmeter_collector.api import (
     Overloaded,
     Paused,
     Retryable,
+    check_clock,
     raise_for_answer,
     retry_after,
 )
@@ -58,8 +59,11 @@ class RunAi:
         self._fetching = asyncio.Lock()
         self._quiet_until = 0.0
 
-    async def get(self, path: str, query: Mapping[str, str], kind: str) -> dict[str, Any]:
-        """Ask for something; `kind` is the path with its ids left out, for the metrics.
+    async def get(
+        self, path: str, query: Mapping[str, str], kind: str, until: float = 0.0
+    ) -> dict[str, Any]:
+        """Ask for something; `kind` is the path with its ids left out, for the metrics; `until` (Unix
+        seconds) has to have passed on the server.
 
         Raises:
             Gone: there is no such thing.
@@ -68,7 +72,7 @@ class RunAi:
         attempt = 0
         while True:
             try:
-                return await self._attempt(path, query, kind)
+                return await self._attempt(path, query, kind, until)
             except Retryable as error:
                 if attempt >= self._retries:
                     raise
@@ -78,7 +82,9 @@ class RunAi:
                 attempt += 1
                 await self._env.sleep(max(pause, min(asked or 0.0, 60.0)))
 
-    async def _attempt(self, path: str, query: Mapping[str, str], kind: str) -> dict[str, Any]:
+    async def _attempt(
+        self, path: str, query: Mapping[str, str], kind: str, until: float
+    ) -> dict[str, Any]:
         if (wait := self._quiet_until - self._env.monotonic()) > 0:
             await self._env.sleep(wait)
         token = await self._valid_token()
@@ -93,6 +99,7 @@ class RunAi:
             asked = min(retry_after(response, self._env.now()) or 1.0, 60.0)
             self._quiet_until = max(self._quiet_until, self._env.monotonic() + asked)
         raise_for_answer(f"{self._url}{kind}", response)
+        check_clock(f"{self._url}{kind}", response, until)
         return _object(response, f"{self._url}{kind}")
 
     async def _request(

@@ -28,8 +28,6 @@ _IDLE: Final = 0.5
 """Seconds before a queue that had nothing is asked again."""
 _MOST_HELD: Final = 1000
 """Messages that are worked on at the same time."""
-_SETTLE: Final = 2.0
-"""Seconds that what was handed over is given to be settled when the input stops."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,9 +79,9 @@ class Listener:
         visibility = await visibility_of(self._sqs, notices.url)
         held = Held(self._env, self._sqs, notices.url, visibility)
         try:
-            async with asyncio.TaskGroup() as tasks:
-                keeper = tasks.create_task(held.run())
+            async with held.kept():
                 while True:
+                    held.check()
                     await held.fewer_than(_MOST_HELD)
                     messages = await receive(
                         self._sqs,
@@ -98,20 +96,8 @@ class Listener:
                         await self._message(message, held, one, intake)
                     if not messages:
                         await self._env.sleep(_IDLE)
-                    if keeper.done():
-                        keeper.result()
         finally:
-            await asyncio.shield(self._end(held))
-
-    async def _end(self, held: Held) -> None:
-        if len(held):
-            try:
-                async with asyncio.timeout(_SETTLE):
-                    await held.fewer_than(1)
-            except TimeoutError:
-                pass  # they come again when their time has run out
-        await self._deleter.close()
-        await held.close()
+            await asyncio.shield(self._deleter.close())
 
     async def _message(
         self, message: Mapping[str, Any], held: Held, one: HeldMessage, intake: Intake

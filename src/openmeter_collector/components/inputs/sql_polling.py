@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import ClassVar
 
 from openmeter_collector.api import (
     CatchUp,
@@ -33,6 +34,7 @@ def _check_interval(text: str) -> str | None:
 class SqlPolling(SqlConnection):
     """An input that asks a database."""
 
+    leader_only: ClassVar[bool] = True
     args_mapping: MappingText | None = field(
         default=None,
         doc="Makes an array of the values for the query's placeholders, each time it is run. `this` has "

@@ -72,7 +72,7 @@ class SqlRaw(SqlPolling):
                 f"{env.node.display()}: cursor.lag works with sql_select only; "
                 "leave recent rows out in the query instead"
             )
-        async with open_database(self, env) as database:
+        async with open_database(self, env, verify=True) as database:
             plan = Plan(
                 _Raw(self.query),
                 self.args_mapping,

@@ -71,6 +71,9 @@ class SqlSelect(SqlPolling):
 
     Times are RFC 3339, in UTC where the database knows the moment; a date is its midnight. Integers
     keep all their digits. A result is never held in memory as a whole.
+
+    With leader election, runs only on the leader; give the replicas a shared `state`, or a new leader
+    begins where its own journal ends.
     """
 
     table: str = field(doc="The table, or whatever can stand after FROM.", examples=["orders"])
@@ -92,7 +95,7 @@ class SqlSelect(SqlPolling):
     async def open(self, env: Env) -> AsyncIterator[Puller | Input]:
         if self.cursor.column and "order by" in self.suffix.lower():
             raise ConfigError(f"{env.node.display()}: suffix: the cursor orders the rows itself")
-        async with open_database(self, env) as database:
+        async with open_database(self, env, verify=True) as database:
             plan = Plan(
                 _Select(self, database),
                 self.args_mapping,

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+import threading
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+from typing import BinaryIO
 
 from openmeter_collector.api import (
     Delivery,
@@ -18,7 +21,7 @@ from openmeter_collector.api import (
     field,
     input,  # noqa: A004
 )
-from openmeter_collector.components.inputs.reading_files import chunks_of
+from openmeter_collector.components.inputs.reading_files import CHUNK
 
 LINES = Example(
     "A message a line",
@@ -66,7 +69,7 @@ class Stdin:
     @asynccontextmanager
     async def open(self, env: Env) -> AsyncIterator[Puller]:
         async with env.scanner(self.codec or self.scanner) as scanner:
-            reading = Reading(scanner, Source("standard input", chunks_of(sys.stdin.buffer)))
+            reading = Reading(scanner, Source("standard input", _chunks(sys.stdin.buffer)))
             try:
                 yield _Reader(reading)
             finally:
@@ -82,3 +85,40 @@ class _Reader:
         if delivery is None:
             raise EndOfInput("standard input has ended")
         return delivery
+
+
+async def _chunks(stream: BinaryIO) -> AsyncGenerator[bytes, None]:
+    """What comes, as it comes. Past the stream's own buffer, whose lock a read that never ends would
+    hold when the process ends.
+    """
+    read = getattr(stream, "raw", stream).read
+    while chunk := await _in_a_thread(lambda: read(CHUNK)):
+        yield chunk
+
+
+async def _in_a_thread(call: Callable[[], bytes | None]) -> bytes | None:
+    """Wait for a call in a thread that the end of the process does not wait for: a terminal or a pipe
+    may have nothing to say for ever.
+    """
+    loop = asyncio.get_running_loop()
+    done: asyncio.Future[bytes | None] = loop.create_future()
+
+    def tell(result: bytes | None, error: Exception | None) -> None:
+        if done.done():
+            return
+        if error is None:
+            done.set_result(result)
+        else:
+            done.set_exception(error)
+
+    def work() -> None:
+        result, failure = None, None
+        try:
+            result = call()
+        except (OSError, ValueError) as error:
+            failure = error
+        with suppress(RuntimeError):  # the loop is gone
+            loop.call_soon_threadsafe(tell, result, failure)
+
+    threading.Thread(target=work, name="stdin", daemon=True).start()
+    return await done

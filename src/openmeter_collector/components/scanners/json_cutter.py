@@ -102,6 +102,17 @@ def past_space(held: bytearray) -> int:
     return found.end() if found else 0
 
 
+def is_composite(text: bytes) -> bool:
+    """Whether a text is one whole object or array."""
+    if text[0] not in _OPENS:
+        return False
+    try:
+        _valid(text)
+    except (msgspec.DecodeError, RecursionError):
+        return False
+    return True
+
+
 def message_of(document: bytes, metadata: Metadata, scanner: str) -> Message:
     """The message of a document; flagged when it is none, so that its neighbours are not lost."""
     message = Message(document, metadata)

@@ -106,12 +106,18 @@ class SqlConnection:
 
 
 @asynccontextmanager
-async def open_database(config: SqlConnection, env: Env) -> AsyncIterator[Database]:
+async def open_database(
+    config: SqlConnection, env: Env, *, verify: bool = False
+) -> AsyncIterator[Database]:
     """The database of a component, for the life of it.
+
+    Args:
+        verify: ask it something first, also without `init_verify_conn`. Inputs do: who cannot be
+            opened is opened again after growing pauses.
 
     Raises:
         ConfigError: the DSN is none, or the driver's library is not installed.
-        Retryable: `init_verify_conn`, and there was no answer.
+        Retryable: there was no answer.
     """
     where = f"{env.node.display()}: {config.driver}"
     module, name = _DRIVERS[config.driver]
@@ -131,7 +137,7 @@ async def open_database(config: SqlConnection, env: Env) -> AsyncIterator[Databa
     )
     database: Database = driver(options, bounds, env.monotonic)
     try:
-        if config.init_verify_conn:
+        if verify or config.init_verify_conn:
             await _verified(database)
         await _initialize(config, database, env)
         yield database

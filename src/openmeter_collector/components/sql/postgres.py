@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import nullcontext
@@ -46,6 +47,8 @@ class Postgres:
                 f"{options.where}: the driver for PostgreSQL is missing; "
                 "pip install openmeter-collector[postgres]"
             ) from error
+        # What it has to say it also raises; without a handler its log would go to stderr.
+        logging.getLogger("psycopg").addHandler(logging.NullHandler())
         self._psycopg = psycopg
         self._options = options
         self._conninfo = conninfo(options)

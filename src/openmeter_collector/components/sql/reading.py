@@ -10,12 +10,13 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Final, Protocol
 
 from openmeter_collector.api import (
     Batch,
     CollectorError,
     Delivery,
+    Disconnected,
     EndOfInput,
     Env,
     Intake,
@@ -40,6 +41,7 @@ from openmeter_collector.values.timestamp import Timestamp
 from openmeter_collector.values.windows import Window, moment_text
 
 CURSOR = "cursor"
+_PAUSE: Final = 5.0  # seconds after a query that failed
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +102,14 @@ class SqlReader:
             return await anext(self._deliveries)
         except StopAsyncIteration:
             raise EndOfInput("the result is read") from None
-        except Rejected as error:
+        except Disconnected:
+            await self.marked.all_safe()
+            raise
+        except (Rejected, Retryable) as error:
+            # A query that fails will fail again at once; and what is under way must be safe before
+            # whoever opens this input again asks how far it came.
+            await self.marked.all_safe()
+            await self._env.sleep(_PAUSE)
             raise Retryable(str(error)) from error
 
     async def close(self) -> None:

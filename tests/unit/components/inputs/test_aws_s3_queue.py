@@ -210,3 +210,15 @@ async def test_a_queue_that_is_not_there_is_retryable(aws):
     with pytest.raises(Retryable, match="NonExistentQueue"):
         async with listening(aws, f"{aws.url}/123456789012/none", Intake()):
             await asyncio.sleep(5)
+
+
+async def test_a_queue_that_goes_away_is_retryable(aws):
+    queue = await aws.queue()
+
+    async def lose_it():
+        async with listening(aws, queue, Intake()):
+            await aws.sqs.delete_queue(QueueUrl=queue)
+            await asyncio.sleep(3)
+
+    with pytest.raises(Retryable, match="NonExistentQueue"):
+        await lose_it()

@@ -3,6 +3,8 @@
 import asyncio
 from contextlib import asynccontextmanager
 
+import pytest
+
 from kit.pipes import REGISTRY, surroundings
 from kit.waiting import eventually
 from openmeter_collector.config import load
@@ -113,3 +115,15 @@ async def test_messages_stay_when_they_are_not_to_be_deleted(aws):
     async with receiving(aws, queue, intake, delete_message="false"):
         await eventually(lambda: intake.messages)
     assert await aws.waiting(queue) == (0, 1)
+
+
+async def test_a_queue_that_goes_away_is_retryable(aws):
+    queue = await aws.queue()
+    config = load(f"input:\n  aws_sqs:\n{aws.fields(url=queue)}\n", REGISTRY, env={})
+    env = ComponentEnv(surroundings(), Resources(), config.input)
+    async with config.input.config.open(env) as opened:
+        run = asyncio.ensure_future(opened.run(Intake()))
+        await asyncio.sleep(0.2)
+        await aws.sqs.delete_queue(QueueUrl=queue)
+        with pytest.raises(Retryable, match="NonExistentQueue"):
+            await asyncio.wait_for(run, 20)

@@ -4,6 +4,8 @@ import asyncio
 import gzip
 import io
 import os
+import subprocess
+import sys
 from types import SimpleNamespace
 
 import pytest
@@ -183,3 +185,30 @@ async def test_what_cannot_be_read_from_stdin_ends_the_pipeline(monkeypatch):
     with pytest.raises(BaseExceptionGroup) as caught:
         await run("input: {stdin: {scanner: {lines: {max_buffer_size: 4}}}}")
     assert caught.group_contains(Unreadable, match="standard input: record 2 at byte 4")
+
+
+async def test_read_until_ends_behind_the_line_that_says_so_and_the_file_stays(tmp_path):
+    (tmp_path / "1.txt").write_bytes(b"1\n2\n3\n4\n")
+    text = f"""
+input:
+  read_until:
+    check: this == 2
+    input: {{file: {{paths: ['{tmp_path}/1.txt'], delete_on_finish: true}}}}
+"""
+    assert (await run(text)).contents == ["1", "2"]
+    assert (tmp_path / "1.txt").exists()
+
+
+def test_a_stop_does_not_wait_for_a_pipe_that_says_nothing(tmp_path):
+    config = tmp_path / "config.yaml"
+    config.write_text("http: {enabled: false}\ninput: {stdin: {}}\noutput: {stdout: {}}\n")
+    command = [sys.executable, "-m", "openmeter_collector.cli.main", "run", str(config)]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        process.stdin.write(b"a\n")
+        process.stdin.flush()
+        assert process.stdout.readline() == b"a\n"
+        process.terminate()
+        assert process.stdout.read() == b""  # its end, while the pipe into it is open
+        assert process.wait() == 0

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections import Counter
+from email.utils import formatdate
 
 import pytest
 
@@ -214,6 +215,25 @@ async def test_a_server_that_asks_for_time_is_left_alone():
     after = [at for at in times if at > times[4] + 0.05]
     assert min(after) >= times[4] + 6.9
     assert len(run.stored.messages) == 10
+
+
+@virtual_time
+async def test_a_server_that_has_not_seen_the_end_of_the_window_is_not_believed():
+    run = Run(PUBLISHED.replace("'30s'", "'0s'"))
+    run.server.add("w", START - 1000)
+    loop = asyncio.get_running_loop()
+    answer = run.server._metrics
+
+    def behind(path, query):
+        date = formatdate(START + loop.time() - 60, usegmt=True)
+        return HttpResponse(200, {"date": date}, answer(path, query).body)
+
+    run.server._metrics = behind
+    await run.live(60)
+    assert run.stored.messages == []
+    await run.live(90)
+    assert run.seen()
+    assert set(run.seen().values()) == {1}
 
 
 @virtual_time
