@@ -52,7 +52,10 @@ async def test_a_port_at_which_nobody_listens_is_said_in_the_words_of_the_system
 
 
 async def test_a_server_that_speaks_no_tls_is_not_called_an_error_of_the_system():
-    async with listen(answer, ListenOptions("127.0.0.1:0")) as listener, open_http_client() as client:
+    async with (
+        listen(answer, ListenOptions("127.0.0.1:0")) as listener,
+        open_http_client() as client,
+    ):
         with pytest.raises(Retryable, match=r"cannot connect to .* \(\[SSL"):
             await client.request("GET", f"https://{listener.address}/", timeout=10)
 
