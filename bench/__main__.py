@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import sys
 
-NAMES = ("ingest", "generic", "drain", "start", "sources", "bloblang")
+NAMES = ("ingest", "workers", "generic", "drain", "start", "sources", "bloblang")
 
 
 def main() -> None:

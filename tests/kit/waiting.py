@@ -2,6 +2,7 @@
 
 import asyncio
 import inspect
+import time
 
 
 async def eventually(holds, timeout=30.0):
@@ -18,3 +19,12 @@ async def eventually(holds, timeout=30.0):
             if answer:
                 return answer
             await asyncio.sleep(0.02)
+
+
+def until_true(holds, timeout=30.0):
+    """The same, where there is no event loop."""
+    end = time.monotonic() + timeout
+    while not holds():
+        if time.monotonic() > end:
+            raise TimeoutError
+        time.sleep(0.02)

@@ -12,6 +12,7 @@ import click
 from openmeter_collector.cli.files import environment
 from openmeter_collector.cli.options import env_file_option
 from openmeter_collector.cli.registry import standard_registry
+from openmeter_collector.component.node import Node
 from openmeter_collector.config import Config, read
 from openmeter_collector.errors import ConfigError
 
@@ -58,9 +59,16 @@ def journal_of(journal: Path | None, config_file: Path | None, env_files: tuple[
         return journal
     if config_file is None:
         raise ConfigError("no journal was named; give its file with -j FILE, or a config with -c")
-    buffer = config_of(config_file, env_files).buffer
-    if buffer is None or buffer.name != "sqlite":
+    path = sqlite_path(config_of(config_file, env_files).buffer)
+    if path is None:
         raise ConfigError(f"{config_file}: has no sqlite buffer; name a journal with -j FILE")
+    return path
+
+
+def sqlite_path(buffer: Node | None) -> Path | None:
+    """The file of a buffer; None when it keeps none."""
+    if buffer is None or buffer.name != "sqlite":
+        return None
     return Path.cwd() / str(getattr(buffer.config, "path"))  # noqa: B009 - a config of any component
 
 

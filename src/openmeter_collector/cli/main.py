@@ -7,15 +7,17 @@ import sys
 from typing import Final
 
 import click
+from click.shell_completion import CompletionItem
 
 from openmeter_collector import __version__
-from openmeter_collector.cli.options import moved_behind, with_plain_flags
+from openmeter_collector.cli.options import moved_behind, only_options, with_plain_flags
 from openmeter_collector.errors import CollectorError, ConfigError
 
 COMMANDS: Final = {
     "blobl": "openmeter_collector.cli.blobl:blobl",
     "buffer": "openmeter_collector.cli.buffer:buffer",
     "compare-upstream": "openmeter_collector.cli.compare_upstream:compare_upstream",
+    "completion": "openmeter_collector.cli.completion:completion",
     "create": "openmeter_collector.cli.create:create",
     "demo": "openmeter_collector.cli.demo:demo",
     "dlq": "openmeter_collector.cli.dlq:dlq",
@@ -66,9 +68,22 @@ class _Commands(click.Group):
         # `openmeter-collector -c FILE` has always meant `run -c FILE`, and options of `run` may
         # stand before another command.
         if args and args[0].startswith("-") and args[0] not in {"-h", "--help"}:
+            if ctx.resilient_parsing and only_options(args, self._options(ctx, "run") or {}):
+                return None, None, args  # what is completed may be the command's name
             args = moved_behind(args, lambda name: self._options(ctx, name))
         name, command, rest = super().resolve_command(ctx, args)
         return name, command, rest if command is None else with_plain_flags(rest, command.params)
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        # Not by importing every command for its help: that would be felt at each press of the key.
+        if not incomplete.startswith("-"):
+            return [
+                CompletionItem(name) for name in sorted(COMMANDS) if name.startswith(incomplete)
+            ]
+        run = self.get_command(ctx, "run")
+        assert run is not None
+        items = super().shell_complete(ctx, incomplete)
+        return items + run.shell_complete(click.Context(run, parent=ctx), incomplete)
 
     def _options(self, ctx: click.Context, name: str) -> dict[str, bool] | None:
         command = self.get_command(ctx, name)

@@ -161,7 +161,27 @@ def moved_behind(
         options_of: the options a command knows, and whether each takes a value; None for a word that
             is no command.
     """
-    takes_value = options_of("run") or {}
+    before, at = _leading(args, options_of("run") or {})
+    known = options_of(args[at]) if at < len(args) else None
+    if known is None:
+        return ["run", *args]
+    # Other commands than those that run something ignore what only concerns running.
+    moved = [word for name, words in before if name in known for word in words]
+    return [args[at], *moved, *args[at + 1 :]]
+
+
+def only_options(args: list[str], takes_value: Mapping[str, bool]) -> bool:
+    """Whether a command line has nothing but options so far, each with the value it takes."""
+    before, at = _leading(args, takes_value)
+    short, words = before[-1] if before else ("", [])
+    waits = len(words) == 1 and words[0] == short and takes_value.get(short, False)
+    return at >= len(args) and not waits
+
+
+def _leading(
+    args: list[str], takes_value: Mapping[str, bool]
+) -> tuple[list[tuple[str, list[str]]], int]:
+    """Options before the first word that is none: their names with their words; where that word is."""
     before: list[tuple[str, list[str]]] = []
     at = 0
     while at < len(args) and args[at].startswith("-") and args[at] not in {"-", "--"}:
@@ -171,12 +191,7 @@ def moved_behind(
         wide = 2 if takes_value.get(short) and not attached else 1
         before.append((short, args[at : at + wide]))
         at += wide
-    known = options_of(args[at]) if at < len(args) else None
-    if known is None:
-        return ["run", *args]
-    # Other commands than those that run something ignore what only concerns running.
-    moved = [word for name, words in before if name in known for word in words]
-    return [args[at], *moved, *args[at + 1 :]]
+    return before, at
 
 
 _TRUE: Final = frozenset({"true", "t", "1"})

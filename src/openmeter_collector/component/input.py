@@ -4,6 +4,13 @@ Receive, hand over, acknowledge: in that order and no other. An input tells its 
 a commit, a deleted S3 object) only inside the `settle` of the delivery that carried the data, and
 only when it is called with None. Whatever was handed over and never settled must come again from
 the source after a crash, or must not have been acknowledged to it.
+
+Two attributes of an input's config class say where it runs; both are False when they are not there:
+
+- `leader_only`: of several replicas with leader election, only the leader runs it.
+- `every_worker`: with `run --workers`, each process runs its own. True for what listens with
+  `Env.listen` (the port is shared) and keeps nothing between requests, and for inputs that only
+  hold others, which are asked in turn. Anything else runs in worker 0 only.
 """
 
 from __future__ import annotations

@@ -34,6 +34,19 @@ class ChildInput:
             await self._run(self._env, within, Connection(node.label, node.path))
 
 
+class LeftOut:
+    """An input that runs in another process: it has nothing to give here."""
+
+    def __init__(self, env: Env, reason: str) -> None:
+        self._env = env
+        self._reason = reason
+
+    async def run(self, intake: Intake) -> None:
+        """See `Input.run`."""
+        del intake
+        self._env.log.info("input does not run here", input=self._env.node.name, why=self._reason)
+
+
 class _ChildIntake:
     def __init__(self, env: Env, chain: Chain, intake: Intake, tasks: asyncio.TaskGroup) -> None:
         self._chain = chain

@@ -26,7 +26,7 @@ from openmeter_collector.config.model import Config
 from openmeter_collector.config.model import Resources as ResourceFile
 from openmeter_collector.engine.caches import CountedCache
 from openmeter_collector.engine.chain import ProcessorChain, Step
-from openmeter_collector.engine.child_input import ChildInput, batched
+from openmeter_collector.engine.child_input import ChildInput, LeftOut, batched
 from openmeter_collector.engine.child_output import ChildOutput, policy_from
 from openmeter_collector.engine.http_client import open_http_client
 from openmeter_collector.engine.limits import CountedLimit
@@ -68,6 +68,8 @@ class Surroundings:
     """Whether this replica leads; None when there is no election."""
     only_on_leader: frozenset[str] = frozenset()
     """Labels and names of inputs that run on the leader only, beside those that always do."""
+    leaves_out: Callable[[Node], str] = lambda node: ""  # noqa: ARG005
+    """Why an input does not run in this process; empty when it does."""
     store: StateStore | None = None
     """Where positions in sources are kept; None for the pipeline's own buffer."""
     state: PipelineState = field(default_factory=PipelineState)
@@ -213,6 +215,9 @@ class ComponentEnv:
     @asynccontextmanager
     async def input(self, node: Node, *, reopen: bool = True) -> AsyncIterator[Input]:
         env = self.at(node)
+        if reason := self._surroundings.leaves_out(node):
+            yield LeftOut(env, reason)
+            return
         async with env.processors(node.processors) as chain:
             yield ChildInput(env, chain, reopen=reopen)
 
@@ -271,6 +276,11 @@ def _rule_name(node: Node) -> str:
 def runs_on_leader(node: Node) -> bool:
     """Whether a component says of itself that one replica is enough."""
     return bool(getattr(type(node.config), "leader_only", False))
+
+
+def in_every_worker(node: Node) -> bool:
+    """Whether each of several processes runs an input of its own; see `component.input`."""
+    return bool(getattr(node.config, "every_worker", False))
 
 
 @asynccontextmanager

@@ -19,6 +19,7 @@ from openmeter_collector.component.buffer import Buffer
 from openmeter_collector.component.input import Intake
 from openmeter_collector.component.node import Node
 from openmeter_collector.config.model import Config
+from openmeter_collector.engine.child_input import LeftOut
 from openmeter_collector.engine.child_output import policy_of
 from openmeter_collector.engine.environment import (
     ComponentEnv,
@@ -174,9 +175,7 @@ class Pipeline:
             )
             intake = traced_intake(input_env.tracing, self._input, intake)
             delivering = tasks.create_task(loop.run(), name="deliver")
-            taking = tasks.create_task(
-                keep_input_running(input_env, intake, self.status.input), name="take"
-            )
+            taking = tasks.create_task(self._take(input_env, intake), name="take")
             stopping = tasks.create_task(control.stop.wait(), name="stop")
             control.started.set()
             await asyncio.wait({delivering, taking, stopping}, return_when=asyncio.FIRST_COMPLETED)
@@ -189,6 +188,13 @@ class Pipeline:
             timed_out = await self._drain(delivering, stopping)
             stopping.cancel()
         return timed_out
+
+    async def _take(self, env: ComponentEnv, intake: Intake) -> None:
+        if reason := self._surroundings.leaves_out(self._input):
+            self.status.input.connected = True  # nothing is wanted of it
+            await LeftOut(env, reason).run(intake)
+            return
+        await keep_input_running(env, intake, self.status.input)
 
     async def _drain(self, delivering: asyncio.Task[None], stopping: asyncio.Task[object]) -> bool:
         """Deliver what is left: at leisure after the input's own end, in haste once told to stop."""

@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -30,6 +31,7 @@ import apsw
 from openmeter_collector.errors import StorageError
 from openmeter_collector.storage.audit import settle_differences
 from openmeter_collector.storage.frame import decode_frame
+from openmeter_collector.storage.mended import mended_head
 from openmeter_collector.storage.reader import FARTHEST, next_readable
 from openmeter_collector.storage.schema import Durability, fsync_folder, open_connection
 from openmeter_collector.storage.upgrade import begin_the_books
@@ -89,7 +91,7 @@ def open_or_set_aside(path: Path, durability: Durability) -> Opened:
     if reason is None:
         try:
             return _look(path, durability)
-        except (apsw.NotADBError, apsw.CorruptError) as error:
+        except (apsw.NotADBError, apsw.CorruptError, apsw.SQLError) as error:
             reason = str(error)
     report = _set_aside(path, reason)
     opened = _look(path, durability)
@@ -214,13 +216,9 @@ def _unused_name(path: Path) -> Path:
 
 def _salvage(path: Path, target: apsw.Connection, report: SetAside) -> None:
     """Copy every row that can be read, and every frame whose checksum holds."""
-    try:
-        source = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)
+    with suppress(apsw.Error), mended_head(path) as source:
         # Without this SQLite reads nothing at all of a file that is shorter than it says.
         source.execute("PRAGMA writable_schema = ON")
-    except apsw.Error:
-        return
-    try:
         for rows in _in_groups(_frames(source, report)):
             with target:
                 target.executemany(_COPY_FRAME, rows)
@@ -233,8 +231,6 @@ def _salvage(path: Path, target: apsw.Connection, report: SetAside) -> None:
         report.dead_letters = _copy(source, target, "dead_letters")
         for table in _COPIED_TABLES:
             _copy(source, target, table)
-    finally:
-        source.close(True)
     if target.execute("SELECT count(*) FROM ledger").get:
         report.lost_events = settle_differences(target)
     else:

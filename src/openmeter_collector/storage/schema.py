@@ -19,6 +19,7 @@ FORMAT: Final = 2
 """Kept in `PRAGMA user_version`. A file with a higher one was written by a newer collector."""
 
 APPLICATION_ID: Final = 0x4F4D434A  # "OMCJ"
+_MOST_FORMATS_AHEAD: Final = 1_000
 
 FARTHEST_MS: Final = 1 << 62
 """A time that is later than all."""
@@ -95,6 +96,9 @@ def _configure(connection: apsw.Connection, durability: Durability) -> None:
     version = _pragma(connection, "user_version")
     application = _pragma(connection, "application_id")
     tables = connection.execute("SELECT count(*) FROM sqlite_schema").get
+    damage = _damaged_head(connection, application, version)
+    if damage:
+        raise apsw.CorruptError(damage)
     if application == APPLICATION_ID and version > FORMAT:
         raise StorageError(
             f"{connection.filename}: written in journal format {version} by a newer collector; "
@@ -110,6 +114,8 @@ def _configure(connection: apsw.Connection, durability: Durability) -> None:
         # back after a long outage has drained.
         connection.execute("PRAGMA page_size = 8192; PRAGMA auto_vacuum = INCREMENTAL")
     if connection.execute("PRAGMA journal_mode = WAL").get != "wal":
+        if tables:  # it was made in this mode
+            raise apsw.CorruptError("its head says that it cannot be written")
         raise StorageError(
             f"{connection.filename}: the file system does not support a write-ahead log; "
             "put the buffer on a local disk"
@@ -129,6 +135,18 @@ def _configure(connection: apsw.Connection, durability: Durability) -> None:
         # Read before it is changed: a damaged file is set aside as it was.
         with connection:
             upgrade(connection, version, FORMAT)
+
+
+def _damaged_head(connection: apsw.Connection, application: int, version: int) -> str | None:
+    """What is wrong with the numbers in a file's head, when its tables say that it is ours."""
+    names = {str(row[0]) for row in connection.execute("SELECT name FROM sqlite_schema")}
+    if not names >= {"frames", "checkpoints", "dead_letters"}:
+        return None
+    if application != APPLICATION_ID:
+        return "its application id is damaged"
+    if version > FORMAT + _MOST_FORMATS_AHEAD or version < 1 or ("ledger" in names and version < 2):
+        return "its format number is damaged"
+    return None
 
 
 def close_quietly(connection: apsw.Connection) -> None:

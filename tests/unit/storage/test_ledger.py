@@ -254,6 +254,7 @@ async def test_a_kill_in_the_middle_of_an_upgrade_leaves_the_old_file_whole(opti
                 pass
         monkeypatch.undo()
         async with Journal.open(options) as journal:
+            assert journal.set_aside is None
             assert journal.status().events == 13
     assert balanced(options.path)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import ClassVar
 
 from openmeter_collector.api import (
     BatchPolicy,
@@ -34,6 +35,8 @@ LINES = Example(
 @input("batched", categories=("Utility",), examples=[LINES])
 class Batched:
     """Reads from a child input and hands over batches instead of single messages."""
+
+    every_worker: ClassVar[bool] = True
 
     child: InputNode = field(doc="The input to read from.")
     policy: BatchPolicy = field(default_factory=BatchPolicy, doc="When a batch is complete.")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from typing import ClassVar
 
 from openmeter_collector.api import (
     BatchPolicy,
@@ -39,6 +40,8 @@ class BrokerInput:
 
     Each input is acknowledged by itself, and connects again by itself when it is disconnected.
     """
+
+    every_worker: ClassVar[bool] = True
 
     copies: int = field(default=1, minimum=1, doc="How often each input is opened.")
     inputs: list[InputNode] = field(doc="The inputs.", minimum=1)

@@ -14,7 +14,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 from urllib.parse import parse_qs
 
 import orjson
@@ -103,6 +103,8 @@ class CloudEvents:
 
     The `Authorization` header is compared and forgotten: it is not in the message.
     """
+
+    every_worker: ClassVar[bool] = True
 
     address: str = field(default="0.0.0.0:8080", doc="Where to listen: `host:port`.")
     path: str = field(default="/api/v1/events", doc="Path of the v1 route; empty for none.")

@@ -190,6 +190,11 @@ class HttpServer:
         default=10_000, ours=True, advanced=True, doc="More than this are answered 503."
     )
 
+    @property
+    def every_worker(self) -> bool:
+        """A port of its own is shared; the collector's own service is another one in each worker."""
+        return bool(self.address)
+
     @asynccontextmanager
     async def open(self, env: Env) -> AsyncIterator[Input]:
         """Check what can be checked; the address is bound by `run`."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import ClassVar
 
 from openmeter_collector.api import (
     Env,
@@ -17,6 +18,8 @@ from openmeter_collector.api import (
 @input("resource", categories=("Utility",), value="label")
 class ResourceInput:
     """Reads from an input that is defined once, under `input_resources`, and used by its label."""
+
+    every_worker: ClassVar[bool] = True
 
     label: InputRef = field(doc="Label of the input resource.")
 

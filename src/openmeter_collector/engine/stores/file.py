@@ -74,14 +74,23 @@ class FileBackend:
             key: [kept.term, None if kept.value is None else base64.b64encode(kept.value).decode()]
             for key, kept in content.items()
         }
-        fresh = self._path.with_name(self._path.name + ".new")
-        with fresh.open("wb") as file:
-            file.write(orjson.dumps(rows))
-            file.flush()
-            os.fsync(file.fileno())
-        fresh.replace(self._path)
-        folder = os.open(self._path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        replace_durably(self._path, orjson.dumps(rows))
+
+
+def replace_durably(path: Path, content: bytes) -> None:
+    """Put a file in the place of another: whoever looks, also after a power cut, finds one of the two.
+
+    Raises:
+        OSError: it cannot be written; the old one is as it was.
+    """
+    fresh = path.with_name(path.name + ".new")
+    with fresh.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    fresh.replace(path)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
