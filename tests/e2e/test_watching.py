@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 from contextlib import contextmanager
@@ -163,3 +164,19 @@ output:
         ("root.output.switch.cases.1.output.broker.outputs.0", "2"),
     ]
     assert sorted(one.name for one in tmp_path.iterdir()) == ["config.yaml", "usage.jsonl"]
+
+
+def test_a_dry_run_beside_a_running_collector_says_in_a_line_what_is_in_its_way(tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        (tmp_path / "config.yaml").write_text(
+            f"input: {{http_server: {{address: '{address}'}}}}\noutput: {{drop: {{}}}}\n"
+        )
+        command = [sys.executable, "-m", "openmeter_collector.cli.main", "run", "--dry-run"]
+        done = subprocess.run(
+            [*command, "config.yaml"], cwd=tmp_path, capture_output=True, text=True, timeout=60,
+            check=False,
+        )  # fmt: skip
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    assert f"address '{address}' cannot be bound" in done.stderr

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+import apsw
 import click
 import msgspec
 
@@ -138,6 +139,7 @@ def show(asked: Asked) -> int:
     """Print all that is known about letters, with the exact event."""
     _ask_for_some(asked, every=False)
     with reading(asked.path) as connection:
+        _check_that_all_are_there(connection, asked)
         for letter in find_letters(connection, asked.wanted):
             for name, value in _facts(letter).items():
                 if value:
@@ -170,7 +172,9 @@ def export(asked: Asked, output: Path | None) -> int:
 @dlq.command()
 @asking
 @_all_option
-@click.option("-m", "--mapping", help="A mapping that makes the new event of the old one.")
+@click.option(
+    "-m", "--mapping", help="A mapping that changes the event; what it does not assign stays."
+)
 @click.option("-f", "--file", "file", type=click.Path(path_type=Path), help="A file with one.")
 @click.option("--replay", "and_replay", is_flag=True, help="Put back what was changed.")
 def edit(
@@ -184,6 +188,7 @@ def edit(
     changed_by = _mapped(mapping, file) if mapping or file else _edited
     changed: list[int] = []
     with changing(asked.path) as connection:
+        _check_that_all_are_there(connection, asked)
         for number in [letter.id for letter in find_letters(connection, asked.wanted)]:
             letter = read_letter(connection, number)
             content = changed_by(letter) if letter is not None else None
@@ -218,6 +223,7 @@ def replay(asked: Asked, every: bool, new_ids: bool, dedupe_window: str) -> int:
     _ask_for_some(asked, every=every)
     oldest = (time.time() - float(_duration(dedupe_window))) * 1000
     with changing(asked.path) as connection:
+        _check_that_all_are_there(connection, asked)
         found = [
             (letter.id, letter.first_attempt_ms)
             for letter in find_letters(connection, asked.wanted)
@@ -244,6 +250,7 @@ def drop(asked: Asked, every: bool, yes: bool) -> int:
     """Let letters go for good. The books count them as dropped."""
     _ask_for_some(asked, every=every)
     with changing(asked.path) as connection:
+        _check_that_all_are_there(connection, asked)
         found = [letter.id for letter in find_letters(connection, asked.wanted)]
         if found and not yes:
             click.confirm(f"Let {len(found)} dead letters go for good?", abort=True)
@@ -258,6 +265,20 @@ def drop(asked: Asked, every: bool, yes: bool) -> int:
 def _ask_for_some(asked: Asked, *, every: bool) -> None:
     if asked.wanted.everything and not every:
         raise ConfigError("which letters? give their numbers, a filter such as --type, or --all")
+
+
+def _check_that_all_are_there(connection: apsw.Connection, asked: Asked) -> None:
+    """A number that was typed wrong, or a letter that is gone, must not look like success.
+
+    Raises:
+        CollectorError: a number is that of no letter; a filter that finds none is no mistake.
+    """
+    present = {letter.id for letter in find_letters(connection, Wanted(asked.wanted.letters))}
+    gone = sorted(set(asked.wanted.letters) - present)
+    if asked.wanted.letters and gone:
+        raise CollectorError(
+            f"there is no letter {', '.join(map(str, gone))}; nothing was done, see `dlq list`"
+        )
 
 
 def _facts(letter: Letter) -> dict[str, Any]:
@@ -325,7 +346,8 @@ def _mapped(text: str | None, file: Path | None) -> Callable[[Letter], bytes | N
 
     def run(letter: Letter) -> bytes | None:
         try:
-            body, _ = mapping.run([letter.event], 0)
+            # As in the processor `mutation`: who writes `root.type = "x"` wants to keep the rest.
+            body, _ = mapping.mutate([letter.event], 0)
             if body is DELETED:
                 raise CollectorError("the mapping deletes it; use `dlq drop` for that")
             if body is NOTHING:

@@ -15,7 +15,7 @@ from openmeter_collector.component.node import Node
 from openmeter_collector.config import Config
 from openmeter_collector.engine.dry import dry
 from openmeter_collector.engine.environment import Surroundings
-from openmeter_collector.engine.run import Control, Pipeline
+from openmeter_collector.engine.run import Control, Pipeline, plain_errors
 from openmeter_collector.message import Batch
 from openmeter_collector.server.listener import listen
 from openmeter_collector.server.service import Service
@@ -38,7 +38,7 @@ async def dry_run(config: Config, how: Given, *, count: int, form: str) -> int:
     pipeline = Pipeline(dry(config, how.registry(), printer.show, ended), around)
     control = Control()
     stop_on_signals(control.stop, log)
-    async with asyncio.TaskGroup() as tasks:
+    async with plain_errors(), asyncio.TaskGroup() as tasks:
         running = tasks.create_task(pipeline.run(control))
         stopping = tasks.create_task(control.stop.wait())
         watching = tasks.create_task(printer.until_done(ended))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib
+import os
 import ssl
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
@@ -174,6 +175,8 @@ def _told(method: str, url: str) -> Iterator[None]:
         raise Retryable(f"{method} {url}: its certificate is not trusted ({error})") from error
     except aiohttp.ClientConnectorDNSError as error:
         raise Retryable(f"{method} {url}: the name of the host is not known") from error
+    except aiohttp.ClientConnectorError as error:
+        raise Retryable(f"{method} {url}: {_unconnected(error)}") from error
     except aiohttp.ClientError as error:
         raise Retryable(f"{method} {url}: {_reason(error)}") from error
     except TimeoutError:
@@ -195,3 +198,12 @@ async def _read(stream: aiohttp.StreamReader, most: int) -> bytes:
 def _reason(error: Exception) -> str:
     text = str(error)
     return text or type(error).__name__
+
+
+def _unconnected(error: aiohttp.ClientConnectorError) -> str:
+    """Who cannot be reached (a proxy, it may be), and why in the words of the operating system."""
+    cause = error.os_error
+    # The numbers of TLS are no errors of the system.
+    number = None if isinstance(cause, ssl.SSLError) else cause.errno
+    why = os.strerror(number) if number else str(cause)
+    return f"cannot connect to {error.host}:{error.port} ({why})"

@@ -124,6 +124,20 @@ def test_edit_by_a_mapping_and_replay(path):
     assert json.loads(content)["subject"] == "d"
 
 
+def test_edit_by_a_mapping_keeps_what_is_not_assigned(path):
+    run("edit", path, "2", "-m", 'root.type = "words"', "--replay")
+    (content,) = waiting(path)
+    assert json.loads(content) == json.loads(event(2, "words"))
+
+
+@pytest.mark.parametrize("command", [["show"], ["edit", "-m", "root.a = 1"], ["replay"], ["drop"]])
+def test_a_number_of_no_letter_is_a_fault_and_nothing_is_done(path, command):
+    name, *more = command
+    with pytest.raises(CollectorError, match="there is no letter 17, 18; nothing was done"):
+        raise run(name, path, "1", "17", "18", *more).exception
+    assert len(listed(path)) == 3
+
+
 def test_edit_in_an_editor_keeps_what_it_was(path, monkeypatch, tmp_path):
     script = tmp_path / "editor.py"
     script.write_text(

@@ -1,6 +1,7 @@
 """The HTTP client on a wire that fails: every trouble is said as one that may pass."""
 
 import asyncio
+import socket
 
 import pytest
 
@@ -38,6 +39,25 @@ async def test_a_broken_wire_is_retryable_and_the_client_recovers(fault, value):
             setattr(wire, fault, None if fault == "cut_after" else False)
             wire.cut()
             assert (await client.request("POST", url, body=b"a", timeout=10)).body == b"x" * 1000
+
+
+async def test_a_port_at_which_nobody_listens_is_said_in_the_words_of_the_system():
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+        url = f"http://{address}/"
+    async with open_http_client() as client:
+        with pytest.raises(Retryable) as told:
+            await client.request("GET", url, timeout=10)
+    assert str(told.value) == f"GET {url}: cannot connect to {address} (Connection refused)"
+
+
+async def test_a_server_that_speaks_no_tls_is_not_called_an_error_of_the_system():
+    async with (
+        listen(answer, ListenOptions("127.0.0.1:0")) as listener,
+        open_http_client() as client,
+    ):
+        with pytest.raises(Retryable, match=r"cannot connect to .* \(\[SSL"):
+            await client.request("GET", f"https://{listener.address}/", timeout=10)
 
 
 def loop_for(env, buffer, output):
