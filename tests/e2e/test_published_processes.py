@@ -5,14 +5,21 @@ import json
 import os
 import signal
 import sys
+import time
 from contextlib import asynccontextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from urllib.parse import parse_qs
 
 import aiohttp
+import pytest
 
+from kit.aws import REGION, Aws, moto
+from kit.pods import pod
+from kit.run_ai import FakeRunAi
 from openmeter_collector.component.env import ListenOptions
 from openmeter_collector.server.listener import listen
+from openmeter_collector.testing.kubernetes import FakeKubernetes
 from openmeter_collector.testing.running import free_port
 from openmeter_collector.testing.sandbox import Sandbox
 
@@ -246,3 +253,88 @@ async def test_the_prometheus_page(tmp_path):
     )  # fmt: skip
     assert event["data"]["value"][1] == "12.5"
     assert asked[0]["query"][0].startswith("sum(increase(node_cpu_seconds_total")
+
+
+async def test_the_page_about_s3(tmp_path):
+    """What is in the folder of this hour, once; the collector ends."""
+    row = '{"id":"%s","time":"2024-05-01T12:00:00Z","subject_field":"customer-1","data_field":7}\n'
+    hour = int(time.time()) // 3600 * 3600
+    with moto() as url:
+        async with Aws.at(url) as aws, Sandbox().serve() as sandbox:
+            await aws.s3.create_bucket(Bucket="my-bucket")
+            for folder in (hour, hour + 3600):  # an hour may end meanwhile
+                await aws.put("my-bucket", f"{folder}/a.jsonl", row % "1" + row % "2")
+            await aws.put("my-bucket", "1/b.jsonl", row % "other")
+            env = {"OPENMETER_URL": sandbox.url, "AWS_REGION": REGION,
+                   "AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}  # fmt: skip
+            given = arguments(
+                "s3", input__aws_s3__endpoint=url, input__aws_s3__force_path_style_urls="true",
+                input__aws_s3__scanner__lines="{}",
+            )  # fmt: skip
+            await run_to_the_end(*given, cwd=tmp_path, env=env)
+            events = [json.loads(event.raw) for event in sandbox.events]
+    assert sorted(event["id"] for event in events) == ["1", "2"]
+    assert {event["subject"] for event in events} == {"customer-1"}
+    assert {event["type"] for event in events} == {"your-usage-event-type"}
+    assert all(event["data"] == {"data": 7} for event in events)
+
+
+async def test_the_page_about_run_ai(tmp_path):
+    control_plane = FakeRunAi(time.time)
+    control_plane.add("w1", time.time() - 3600, gpus=3)
+
+    async def serve(scope, receive, send):
+        path = f"{scope['path']}?{scope['query_string'].decode()}"
+        headers = {name.decode().title(): value.decode() for name, value in scope["headers"]}
+        body = (await receive()).get("body", b"")
+        given = SimpleNamespace(url=f"http://x{path}", headers=headers, body=body)
+        answer = control_plane(given)
+        await send({"type": "http.response.start", "status": answer.status, "headers": []})
+        await send({"type": "http.response.body", "body": answer.body})
+
+    async with (
+        Sandbox().serve() as sandbox,
+        listen(serve, ListenOptions("127.0.0.1:0")) as bound,
+    ):
+        env = {"OPENMETER_URL": sandbox.url, "RUNAI_URL": f"http://{bound.address}",
+               "RUNAI_APP_ID": "me", "RUNAI_APP_SECRET": "s3cret"}  # fmt: skip
+        given = arguments("run-ai", input__run_ai__schedule='"* * * * * *"')
+        async with collector(*given, cwd=tmp_path, env=env):
+            await sandbox.wait_for_events(1)
+        event = json.loads(sandbox.events[0].raw)
+    assert (event["type"], event["source"], event["subject"]) == ("workload", "run_ai", "name-w1")
+    assert event["data"]["project"] == "p1"
+    assert event["data"]["gpuAllocationMinutes"] == 3 / 60
+    assert "s3cret" not in (tmp_path / "log").read_text()
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "overrides"),
+    [
+        ("preset-kubernetes", "kubernetes", {}),
+        (
+            "kubernetes",
+            "kube-pod-exec-time",
+            {
+                "input__schedule__interval": "1s",
+                "input__schedule__input__kubernetes_resources__namespaces": "[]",
+                "input__schedule__input__kubernetes_resources__label_selector": "app=seed",
+            },
+        ),
+    ],
+)
+async def test_the_page_and_the_preset_about_kubernetes(tmp_path, name, kind, overrides):
+    """A running pod, with the subject and the data of its annotations."""
+    about = {"openmeter.io/subject": "customer-1", "data.openmeter.io/tier": "gold"}
+    async with FakeKubernetes().serve() as server, Sandbox().serve() as sandbox:
+        server.put("pods", pod("seed-1", labels={"app": "seed"}, annotations=about))
+        server.put("pods", pod("other", labels={"app": "other"}))
+        (tmp_path / "kubeconfig").write_text(server.kubeconfig())
+        env = {"OPENMETER_URL": sandbox.url, "KUBECONFIG": str(tmp_path / "kubeconfig"),
+               "SCRAPE_INTERVAL": "1s"}  # fmt: skip
+        async with collector(*arguments(name, **overrides), cwd=tmp_path, env=env):
+            await sandbox.wait_for_events(1)
+        events = [json.loads(event.raw) for event in sandbox.events]
+    assert {(one["type"], one["subject"]) for one in events} == {(kind, "customer-1")}
+    data = events[0]["data"]
+    assert (data["pod_name"], data["tier"], data["duration_seconds"]) == ("seed-1", "gold", 1)
