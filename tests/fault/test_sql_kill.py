@@ -162,7 +162,7 @@ input:
     driver: postgres
     dsn: "{server.dsn}"
     query: SELECT g AS id, repeat('x', 200) AS pad FROM generate_series(1, {rows}) g
-output: {{file: {{path: /dev/null}}}}
+output: {{file: {{path: "{folder}/rows"}}}}
 """)
         process = start(config)
         with process.stdout as stream:

@@ -127,3 +127,9 @@ async def test_components_of_the_program_are_used_like_any_other(tmp_path):
     async with Collector(text, registry=registry, log=[].append):
         while not (tmp_path / "out").exists() or (tmp_path / "out").read_text() != "hello\nhello\n":
             await asyncio.sleep(0.01)
+
+
+async def test_a_file_may_be_a_device():
+    text = "buffer: {none: {}}\noutput: {file: {path: /dev/null}}\n"
+    async with Collector(text, log=[].append) as collector:
+        await collector.push(EVENT)

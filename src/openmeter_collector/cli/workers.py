@@ -157,13 +157,14 @@ class Workers:
                 self.log.warning("a worker did not stop in order", worker=index, code=code)
                 self._failed = True
                 return
-            if code == CANNOT_START and not lives and not drains:
+            lived = loop.time() - began > _LIVED
+            if code == CANNOT_START and not (lives or lived or drains):
                 self.log.error("a worker cannot be started, ending all", worker=index)
                 self._failed = True
                 self._end(signal.SIGTERM)
                 return
             lives += 1
-            attempt = 1 if loop.time() - began > _LIVED else attempt + 1
+            attempt = 1 if lived else attempt + 1
             pause = _AGAIN.delay(attempt, random.random())
             self.log.error(
                 "a worker died and is started again",

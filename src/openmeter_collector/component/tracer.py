@@ -38,3 +38,8 @@ class Tracer(Protocol):
             caused_by: headers of a request (`traceparent`, `tracestate`, names in lower case) that say
                 of which trace it is a part.
         """
+
+    def current_ids(self) -> Mapping[str, str]:
+        """Of the current span, as log lines are to carry them: `trace_id` and `span_id`, in hex; empty
+        when there is none.
+        """

@@ -119,6 +119,7 @@ class ChildOutput:
             except EndOfInput:
                 return
             await self._write_now(delivery)
+            del delivery  # not to be held in memory until the next one comes
 
     async def _write_now(self, delivery: Delivery) -> None:
         """Write a batch; one that is refused is halved, before its processors made one of many,

@@ -36,6 +36,8 @@ async def exporting(
             env = ComponentEnv(surroundings, Resources(), config.tracer)
             opened = await stack.enter_async_context(config.tracer.config.open(env))
             surroundings.tracing.tracer = opened
+            if opened is not None:
+                surroundings.log.context.fields = opened.current_ids
         yield exporter
 
 

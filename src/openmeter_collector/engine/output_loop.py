@@ -38,6 +38,10 @@ _SMALLER_EVERY = 4
 _PAUSED = BackOff(initial=5.0, longest=60.0)
 
 
+MOST_UNDER_WAY = 16_384
+"""Messages that writes may hold at a time, unless `count` and `max_in_flight` ask for more."""
+
+
 @dataclass(frozen=True, slots=True)
 class OutputOptions:
     """How the loop drives one output.
@@ -117,6 +121,11 @@ class OutputLoop:
             for mechanism in ("count", "size", "period", "check")
         }
         cap = options.policy.count or 4096
+        # Without a count, each of many writes would take all there is: what is under way is bounded
+        # then, or a slow output would hold a whole source in memory.
+        self._most = max(options.policy.count * options.max_in_flight, MOST_UNDER_WAY)
+        self._under_way = 0
+        self._fewer = asyncio.Event()
         self._batcher = Batcher(
             options.policy,
             env.monotonic,
@@ -147,6 +156,9 @@ class OutputLoop:
         try:
             while True:
                 await self._batcher.room()
+                while self._under_way >= self._most:
+                    self._fewer.clear()
+                    await self._fewer.wait()
                 delivery = await self._buffer.read()
                 if self._waits is not None:
                     self._waits.watch(delivery)
@@ -161,7 +173,9 @@ class OutputLoop:
                 batch = await self._batcher.take()
             except EndOfInput:
                 return
+            count = len(batch.batch)
             self.state.in_flight += 1
+            self._under_way += count
             try:
                 if self._batch_chain.empty:
                     await self._deliver(batch)
@@ -169,6 +183,10 @@ class OutputLoop:
                     await self._deliver_made(batch)
             finally:
                 self.state.in_flight -= 1
+                self._under_way -= count
+                self._fewer.set()
+                # Whoever waits for the next batch must not hold the last one in memory meanwhile.
+                del batch
 
     async def _deliver_made(self, delivery: Delivery) -> None:
         """Deliver what the batching policy's processors make of a batch.

@@ -40,18 +40,31 @@ class LogOptions:
     static_fields: Mapping[str, str] = field(default_factory=lambda: {"@service": "benthos"})
 
 
+@dataclass(slots=True)
+class LineContext:
+    """What is asked at each line that is written, for a log and all that are bound from it.
+
+    Attributes:
+        fields: gives fields of the moment, such as the ids of the trace the caller is in.
+    """
+
+    fields: Callable[[], Mapping[str, Any]] | None = None
+
+
 class Log:
     """Writes lines that carry a fixed set of fields."""
 
-    __slots__ = ("_fields", "_options", "_threshold", "_write")
+    __slots__ = ("_fields", "_options", "_threshold", "_write", "context")
 
     def __init__(
         self,
         options: LogOptions,
         write: Callable[[str], object],
         fields: Mapping[str, Any] | None = None,
+        context: LineContext | None = None,
     ) -> None:
         """`write` gets finished lines, newline included."""
+        self.context = context or LineContext()
         self._options = options
         self._threshold = LEVELS.get(options.level.lower(), LEVELS["info"])
         self._write = write
@@ -64,7 +77,7 @@ class Log:
 
     def bind(self, /, **fields: Any) -> Log:
         """The same log with more fields on each line."""
-        return Log(self._options, self._write, self._fields | fields)
+        return Log(self._options, self._write, self._fields | fields, self.context)
 
     def enabled(self, level: str) -> bool:
         """Whether lines of this level are written; ask before preparing an expensive one."""
@@ -104,7 +117,8 @@ class Log:
         line[options.level_name] = level
         line[options.message_name] = message
         own = tuple(line)
-        for more in (options.static_fields, self._fields, fields):
+        around = {} if self.context.fields is None else self.context.fields()
+        for more in (options.static_fields, around, self._fields, fields):
             line |= more if more.keys().isdisjoint(own) else _apart(more, own)
         self._write(_json(line) if options.format == "json" else _logfmt(line))
 

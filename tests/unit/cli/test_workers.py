@@ -4,13 +4,16 @@ from pathlib import Path
 
 import pytest
 
+from openmeter_collector.cli import workers
 from openmeter_collector.cli.registry import standard_registry
-from openmeter_collector.cli.worker import Worker, numbered
-from openmeter_collector.cli.workers import Roll
+from openmeter_collector.cli.worker import CANNOT_START, Worker, numbered
+from openmeter_collector.cli.workers import Roll, Workers
 from openmeter_collector.component.env import ListenOptions
 from openmeter_collector.config import Config, read
 from openmeter_collector.engine.replicas import LeaderFlags
+from openmeter_collector.engine.retry import BackOff
 from openmeter_collector.errors import ConfigError, StorageError
+from openmeter_collector.telemetry.logs import Log, LogOptions
 
 CONFIG = """
 http: {address: 0.0.0.0:4195}
@@ -104,3 +107,26 @@ def test_a_number_that_cannot_be_read_is_never_taken_for_none(tmp_path, text):
     roll.path.write_text(text)
     with pytest.raises(StorageError, match="how many workers"):
         roll.read()
+
+
+@pytest.mark.parametrize(
+    ("lived", "codes", "failed"),
+    [(False, [CANNOT_START], True), (True, [CANNOT_START, 0], False), (False, [1, -9, 0], False)],
+)
+async def test_only_a_start_that_fails_at_once_is_not_tried_again(
+    monkeypatch, lived, codes, failed
+):
+    lives = iter(codes)
+
+    async def live(self, index):
+        return next(lives)
+
+    monkeypatch.setattr(workers, "_LIVED", -1.0 if lived else 30.0)
+    monkeypatch.setattr(workers, "_AGAIN", BackOff(initial=0.001, longest=0.001))
+    monkeypatch.setattr(Workers, "_live", live)
+    lines = []
+    children = Workers(1, 1, Log(LogOptions(format="json"), lines.append), None)
+    await children._keep(0)
+    assert next(lives, None) is None, "it was started as often as that"
+    assert children._failed is failed
+    assert len(lines) == (1 if failed else len(codes) - 1)

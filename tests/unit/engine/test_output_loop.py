@@ -1,6 +1,7 @@
 """Delivery: what each answer of a destination does to the events, the others, and the pace."""
 
 import asyncio
+import gc
 import math
 from datetime import UTC, datetime
 from email.utils import format_datetime
@@ -11,8 +12,9 @@ from openmeter_collector.component.env import HttpResponse
 from openmeter_collector.components.outputs.openmeter import OpenMeter
 from openmeter_collector.engine.batching import Policy
 from openmeter_collector.engine.chain import ProcessorChain
-from openmeter_collector.engine.output_loop import OutputLoop, OutputOptions
+from openmeter_collector.engine.output_loop import MOST_UNDER_WAY, OutputLoop, OutputOptions
 from openmeter_collector.errors import BatchFailed, Paused, Rejected, Retryable
+from openmeter_collector.message import Message
 from openmeter_collector.testing.clock import virtual_time
 from openmeter_collector.testing.env import FakeEnv
 from openmeter_collector.testing.memory import MemoryBuffer, MemoryOutput
@@ -305,3 +307,41 @@ async def test_other_answers_of_2xx_are_success_whatever_is_in_them(status, body
         await deliver(buffer, output, env)
     assert len(buffer.settled) == 10
     assert len(env.http_script.requests) == 1
+
+
+@virtual_time
+async def test_a_slow_output_that_sets_no_count_does_not_hold_the_whole_source_in_memory():
+    held = []
+
+    class Slow(MemoryOutput):
+        async def write(self, batch):
+            held.append(len(batch))
+            await asyncio.sleep(3600)
+
+    frames = [events(1000) for _ in range(200)]
+    buffer = MemoryBuffer(frames)
+    loop = loop_for(FakeEnv(), buffer, Slow(), count=0, max_in_flight=64)
+    running = asyncio.ensure_future(loop.run())
+    await asyncio.sleep(60)
+    running.cancel()
+    taken = 200_000 - sum(len(one.batch) for one in buffer._waiting)
+    assert sum(held) <= taken <= 2 * MOST_UNDER_WAY
+    assert len(held) > 1
+
+
+@virtual_time
+async def test_writers_that_wait_for_work_hold_nothing_of_what_they_wrote():
+    frames = [[b'{"held":%d}' % n for n in range(50)] for _ in range(64)]
+    buffer, output = MemoryBuffer(frames), MemoryOutput()
+    running = asyncio.ensure_future(
+        loop_for(FakeEnv(), buffer, output, count=50, max_in_flight=64).run()
+    )
+    while len(output.delivered) < 64 * 50:
+        await asyncio.sleep(1)
+    await asyncio.sleep(1)
+    gc.collect()
+    held = sum(
+        isinstance(one, Message) and one.content.startswith(b'{"held"') for one in gc.get_objects()
+    )
+    assert held <= 2 * 50  # what was read last
+    running.cancel()

@@ -48,3 +48,16 @@ def test_a_line_is_one_line_whatever_is_in_it():
     for form in ("logfmt", "json"):
         (line,) = logged(LogOptions(format=form), lambda log: log.info("x", y="a\nlevel=error b"))
         assert line.count("\n") == 1
+
+
+def test_fields_of_the_moment_are_on_every_line_also_of_logs_bound_before():
+    def act(log: Log) -> None:
+        bound = log.bind(part="x")
+        log.context.fields = lambda: {"trace_id": "t", "part": "never instead of a log's own"}
+        bound.info("in")
+        log.context.fields = None
+        bound.info("out")
+
+    inside, outside = map(orjson.loads, logged(LogOptions(format="json"), act))
+    assert (inside["trace_id"], inside["part"]) == ("t", "x")
+    assert "trace_id" not in outside

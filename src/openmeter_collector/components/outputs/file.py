@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import stat
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -92,12 +93,16 @@ class _Writer:
             else b"".join([ended(one, self._after) for one in contents])
         )
         with path.open("wb" if self._replace else "ab") as file:
-            before = 0 if self._replace else file.tell()
+            # A pipe or a device has no place to go back to, and no disk behind it.
+            regular = stat.S_ISREG(os.fstat(file.fileno()).st_mode)
+            before = file.tell() if regular and not self._replace else 0
             try:
                 file.write(data)
                 file.flush()
-                os.fsync(file.fileno())
+                if regular:
+                    os.fsync(file.fileno())
             except OSError:
                 # Half a line must not stay: the batch is written again, whole.
-                os.ftruncate(file.fileno(), before)
+                if regular:
+                    os.ftruncate(file.fileno(), before)
                 raise

@@ -78,7 +78,8 @@ class OpenTelemetryCollector:
     A span stands for a batch, never for one message: `input_NAME` from the moment at which messages
     are handed over until they are safe, a span for each processor, `pipeline` around those between buffer
     and output, and `output_NAME` for each write, with those of outputs inside. A request with a
-    `traceparent` header is continued. A buffer ends a trace, and a new one begins behind it.
+    `traceparent` header is continued. A buffer ends a trace, and a new one begins behind it. Log lines written
+    inside a span, such as those of a `log` processor, carry its `trace_id` and `span_id`.
 
     When no collector takes them, traces are thrown away; the pipeline does not wait for them. Needs the
     extra `otel`.
@@ -185,6 +186,12 @@ class _Spans:
         parent = None if caused_by is None else self._library.w3c.extract(dict(caused_by))
         span = self._tracer.start_span(name, context=parent, attributes=attributes)
         return _Span(self._library.api, span)
+
+    def current_ids(self) -> Mapping[str, str]:
+        context = self._library.api.get_current_span().get_span_context()
+        if not context.is_valid:
+            return {}
+        return {"trace_id": f"{context.trace_id:032x}", "span_id": f"{context.span_id:016x}"}
 
 
 class _Span:

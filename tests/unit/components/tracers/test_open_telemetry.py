@@ -2,6 +2,7 @@
 
 import asyncio
 import gzip
+import json
 import urllib.request
 from contextlib import asynccontextmanager
 
@@ -191,6 +192,18 @@ tracer: {open_telemetry_collector: {%s}}
         span = collected.one("input_http_server")
     assert span.trace_id.hex() == trace
     assert span.parent_span_id.hex() == "00f067aa0ba902b7"
+
+
+async def test_log_lines_inside_a_span_carry_its_ids_and_others_none():
+    async with by_http() as (where, collected):
+        pipeline = await run((CONFIG % where).replace("noop: {}", "log: {message: seen}"))
+    lines = [json.loads(line) for line in pipeline.lines]
+    ((trace, span),) = [(one["trace_id"], one["span_id"]) for one in lines if one["msg"] == "seen"][
+        :1
+    ]
+    written = collected.one("log")
+    assert (trace, span) == (written.trace_id.hex(), written.span_id.hex())
+    assert all("trace_id" not in one for one in lines if one["msg"] != "seen")
 
 
 async def test_only_a_share_is_sent_when_asked():
