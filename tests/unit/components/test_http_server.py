@@ -22,6 +22,9 @@ from openmeter_collector.api import (
 )
 from openmeter_collector.cli.registry import standard_registry
 from openmeter_collector.config import load
+from openmeter_collector.storage.audit import audited
+from openmeter_collector.storage.ledger import total
+from openmeter_collector.storage.visit import reading
 from openmeter_collector.testing.env import FakeEnv
 from openmeter_collector.testing.running import free_port, running
 
@@ -400,3 +403,68 @@ async def test_a_websocket_beside_signatures_is_refused_at_the_start():
     with pytest.raises(ConfigError, match="frames of ws_path carry no signatures"):
         async with config.input.config.open(FakeEnv(config.input)):
             pass
+
+
+# ---- the books -----------------------------------------------------------------------------------
+
+
+@asynccontextmanager
+async def counted(folder, fields, **more):
+    """A server in front of a journal; what its books say, once the block is left."""
+    path = folder / "buffer.db"
+    found = {}
+    buffer = f"buffer: {{sqlite: {{path: '{path}', min_free_bytes: 0}}}}"
+    async with server(fields, buffer, **more) as (_, client):
+        yield found, client
+    with reading(path) as connection:
+        lines = audited(connection)
+    whole = total(lines)
+    found.update(received=whole.counts["received"], rejected=whole.rejected_for)
+    assert all(line.balance == 0 for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("fields", "headers", "reason"),
+    [
+        ("    tokens: [t]", {}, "no valid token"),
+        (SIGNED, {}, "no valid signature"),
+        (SIGNED, {"X-Sig": "no"}, "no valid signature"),
+        ("    max_body_bytes: 3", {}, "body too large"),
+        ("    decode_body: true", {"Content-Encoding": "gzip"}, "unreadable request"),
+        ("    decode_body: true", {"Content-Encoding": "own"}, "unknown encoding"),
+        ("", {"Content-Type": "multipart/form-data"}, "unreadable request"),
+    ],
+)
+async def test_what_is_turned_away_at_the_door_is_in_the_books(tmp_path, fields, headers, reason):
+    async with counted(tmp_path, fields) as (found, client):
+        for _ in range(2):
+            async with client.post("/events/t1", data=b'{"a":1}', headers=headers) as answer:
+                assert answer.status in {400, 401, 413, 415}
+    assert found == {"received": 0, "rejected": {reason: 2}}
+
+
+async def test_what_comes_again_or_is_no_event_is_not_in_the_books(tmp_path):
+    limit = "rate_limit_resources: [{label: few, local: {count: 1, interval: 1h}}]"
+    async with counted(tmp_path, "    rate_limit: few", rate_limit=limit) as (found, client):
+        for method, path, status in (
+            ("GET", "/events/t1", 405),
+            ("POST", "/elsewhere", 404),
+            ("POST", "/events/t1", 200),
+            ("POST", "/events/t1", 429),
+        ):
+            async with client.request(method, path, data=b"x") as answer:
+                assert answer.status == status
+    assert found == {"received": 1, "rejected": {}}
+
+
+async def test_a_websocket_frame_over_the_rate_is_in_the_books(tmp_path):
+    limit = "rate_limit_resources: [{label: few, local: {count: 1, interval: 1h}}]"
+    fields = "    rate_limit: few\n    ws_path: /ws\n    ws_rate_limit_message: slower"
+    async with (
+        counted(tmp_path, fields, rate_limit=limit) as (found, client),
+        client.ws_connect("/ws") as socket,
+    ):
+        for frame in ("a", "b"):
+            await socket.send_str(frame)
+        assert await socket.receive_str() == "slower"
+    assert found == {"received": 1, "rejected": {"more than the rate limit allows": 1}}

@@ -5,8 +5,10 @@ The one component that reaches into `storage`; what makes an event safe is expla
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -27,6 +29,7 @@ from openmeter_collector.api import (
 from openmeter_collector.storage.group import Group
 from openmeter_collector.storage.journal import Journal, JournalOptions
 from openmeter_collector.storage.schema import volatile_filesystem
+from openmeter_collector.storage.watch import BooksWatch
 
 ON_A_VOLUME = Example(
     "Keep events on a volume, two gigabytes at most",
@@ -127,6 +130,14 @@ class Sqlite:
             journal = await stack.enter_async_context(Journal.open(options))
             _say_what_was_found(env, journal, options.path)
             _measure(env, journal)
+            watch = BooksWatch(options.path, env.monotonic, partial(_say_not_audited, env))
+            stack.push_async_callback(asyncio.to_thread, watch.close)
+            env.metrics.gauge(
+                "journal_books_imbalance",
+                "Events that the books cannot explain, as of the last audit: one in five minutes at "
+                "most, begun when the metric is read.",
+                watch.imbalance,
+            )
             before = await stack.enter_async_context(env.processors(self.pre_processors))
             after = await stack.enter_async_context(env.processors(self.post_processors))
             yield _Counted(env, journal, before, after)
@@ -220,6 +231,13 @@ def _say_what_was_found(env: Env, journal: Journal, path: Path) -> None:
             path=str(path),
             file_system=kind,
         )
+
+
+def _say_not_audited(env: Env, reason: str) -> None:
+    env.log.warning(
+        "the books could not be audited beside the work; `openmeter-collector ledger` does it",
+        reason=reason,
+    )
 
 
 def _measure(env: Env, journal: Journal) -> None:

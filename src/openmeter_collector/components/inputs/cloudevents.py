@@ -41,6 +41,7 @@ from openmeter_collector.api import (
 )
 from openmeter_collector.components.inputs.deadlines import Deadlines
 from openmeter_collector.components.inputs.http_ingest import (
+    NOT_TAKEN,
     Refusal,
     TlsFiles,
     TokenCheck,
@@ -57,12 +58,6 @@ from openmeter_collector.components.inputs.http_ingest import (
 from openmeter_collector.values.cloudevent import Fault, Parsed, is_plain, parse_array, parse_single
 
 # What the books call a request whose events were never looked at; it counts as one event.
-_NOT_TAKEN: Final = {
-    400: "unreadable request",
-    401: "no valid token",
-    413: "body too large",
-    415: "unknown encoding",
-}
 _BREAKS_RULES: Final = "an event of the request breaks a rule"
 _SMALL: Final = 64 << 10
 _MOST_READING: Final = 256 << 20
@@ -270,8 +265,8 @@ class _Handler:
         try:
             await self._take(scope, receive, send)
         except Refusal as refusal:
-            if refusal.status in _NOT_TAKEN and not isinstance(refusal, _RulesBroken):
-                self._intake.refused([b""], _NOT_TAKEN[refusal.status])
+            if refusal.status in NOT_TAKEN and not isinstance(refusal, _RulesBroken):
+                self._intake.refused([b""], NOT_TAKEN[refusal.status])
             await self._answer(send, refusal)
         except Exception as error:  # noqa: BLE001 - a defect of ours is no reason to give up
             self._env.log.error("a request could not be handled", error=repr(error))  # noqa: TRY400

@@ -44,6 +44,15 @@ class TlsFiles:
     )
 
 
+NOT_TAKEN: Final = {
+    400: "unreadable request",
+    401: "no valid token",
+    413: "body too large",
+    415: "unknown encoding",
+}
+"""Answers after which a sender gives up, and under which reason the books count them."""
+
+
 class Refusal(Exception):
     """Ends the handling of a request with an answer that is no success."""
 

@@ -39,6 +39,7 @@ from openmeter_collector.api import (
 )
 from openmeter_collector.components.inputs.deadlines import Deadlines
 from openmeter_collector.components.inputs.http_ingest import (
+    NOT_TAKEN,
     Refusal,
     TlsFiles,
     TokenCheck,
@@ -306,7 +307,9 @@ class _Handler:
 
         def told(failure: Exception | None) -> None:
             if failure is not None:
-                respond(*whole_answer(refusal_of(failure)))
+                refusal = refusal_of(failure)
+                self._enter(refusal)
+                respond(*whole_answer(refusal))
             else:
                 respond(*self._short_answer(store, headers))
 
@@ -348,8 +351,16 @@ class _Handler:
             status, body, shown = self._responses.made(store, headers.get("accept-encoding"))
             await send_whole(send, status, body, shown | extra)
         except Refusal as refusal:
+            self._enter(refusal)
             refusal.headers = {**refusal.headers, **extra}
             await answer(send, refusal)
+
+    def _enter(self, refusal: Refusal) -> None:
+        """Count in the books what is turned away and will not come again."""
+        reason = _NOT_SIGNED if isinstance(refusal, _NotSigned) else NOT_TAKEN.get(refusal.status)
+        if reason is not None:
+            # Under no names: those of a stranger's body are the stranger's choice.
+            self._intake.refused([b""], reason)
 
     async def _take(self, scope: Scope, headers: Headers, receive: AsgiReceive) -> ResponseStore:
         parameters = self._match(scope["path"]) if self._match else None
@@ -400,7 +411,7 @@ class _Handler:
             self._verify(headers, body, self._now())
         except NotVerified as error:
             self._refused.add()
-            raise Refusal(401, str(error)) from error
+            raise _NotSigned(401, str(error)) from error
 
     async def _check_rate(self) -> None:
         if self._limit is None:
@@ -448,6 +459,7 @@ class _Handler:
     async def _frame(self, body: bytes, metadata: Metadata, send: AsgiSend) -> None:
         """Keep trying with this frame until it is safe: a WebSocket has no way to say "again"."""
         if self._limit is not None and await self._limit.access() > 0:
+            self._intake.refused([b""], _OVER_RATE)  # a frame does not come again by itself
             if self._config.ws_rate_limit_message:
                 await send({"type": "websocket.send", "text": self._config.ws_rate_limit_message})
             return
@@ -459,6 +471,7 @@ class _Handler:
                 if refusal.status == 503:
                     await asyncio.sleep(1.0)
                     continue
+                self._enter(refusal)
                 await send({"type": "websocket.send", "text": refusal.detail})
                 return
             for batch in store.batches:
@@ -468,5 +481,11 @@ class _Handler:
             return
 
 
+class _NotSigned(Refusal):
+    """There is no signature, or a wrong or old one."""
+
+
+_NOT_SIGNED: Final = "no valid signature"
+_OVER_RATE: Final = "more than the rate limit allows"
 _DEFAULT_WS_PATH: Final = "/post/ws"
 _SMALL: Final = 64 << 10
