@@ -302,7 +302,7 @@ class _Part:
         self._size += size
         if self._size > int(self._join.max_size):
             raise ConfigError(
-                f"{self._where}: what is to be joined needs more than max_size ({self._join.max_size}) "
+                f"{self._where}: what is to be joined needs more than max_size ({int(self._join.max_size)} bytes) "
                 f"in one of {self._join.iterations} iterations; raise iterations or max_size"
             )
 

@@ -181,7 +181,9 @@ async def test_memory_is_bounded(tmp_path):
     join = Join(tmp_path, "type: full-outer, id_path: id, max_size: 20KB", users)
     with pytest.raises((ConfigError, ExceptionGroup)) as caught:
         await join.run(Intake())
-    assert caught.group_contains(ConfigError, match="raise iterations or max_size")
+    assert caught.group_contains(
+        ConfigError, match=r"max_size \(20000 bytes\).* raise iterations or max_size"
+    )
     assert join.left == 2
     more = "type: full-outer, id_path: id, iterations: 8, max_size: 20KB"
     assert len(await Join(tmp_path, more, users).joined()) == 22
