@@ -63,6 +63,8 @@ def compare_upstream(
     found = concerning(reading.components) + (general() if everything else [])
     ours = [one for one in reading.problems if one.severity == "ours"]
     absent = [one for one in reading.problems if one.code == "unknown_component"]
+    if not absent:
+        reading.or_raise()  # of what cannot be read it is not known what it does
     if as_json:
         click.echo(_json(found, ours, absent))
     else:

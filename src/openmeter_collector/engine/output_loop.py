@@ -31,6 +31,7 @@ from openmeter_collector.errors import (
     Overloaded,
     Paused,
     Rejected,
+    Retryable,
 )
 from openmeter_collector.message import Batch, Delivery, as_failure, by_index
 
@@ -214,9 +215,13 @@ class OutputLoop:
         pieces = deque([_Piece(range(len(batch)))])
         while pieces:
             piece = pieces.popleft()
-            entered = await self.gate.enter()
             try:
+                entered = await self.gate.enter()
                 await self._write(batch, piece, entered)
+            except asyncio.CancelledError:
+                pieces.append(piece)
+                _settle_what_was_answered(delivery, pieces, verdicts)
+                raise
             except Rejected as error:
                 self._refused(batch, piece, error, pieces, verdicts)
             except Dropped as error:
@@ -410,6 +415,18 @@ class OutputLoop:
             self._env.log.error(
                 "delivery paused: we are refused, nothing is lost", error=str(error)
             )
+
+
+def _settle_what_was_answered(
+    delivery: Delivery, pieces: deque[_Piece], verdicts: dict[int, Exception]
+) -> None:
+    """The end came in the middle of a batch: pieces that were answered must not be sent again."""
+    unanswered = [index for piece in pieces for index in piece.indexes]
+    if len(unanswered) < len(delivery.batch):
+        rest: dict[int, Exception] = dict.fromkeys(
+            unanswered, Retryable("stopped before an answer")
+        )
+        delivery.settle(as_failure(verdicts | rest, len(delivery.batch)))
 
 
 def _halves(piece: _Piece) -> list[_Piece]:

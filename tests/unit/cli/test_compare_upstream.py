@@ -10,6 +10,7 @@ from openmeter_collector.cli.compare_upstream import compare_upstream
 from openmeter_collector.cli.docs import spliced
 from openmeter_collector.cli.registry import standard_registry
 from openmeter_collector.config.upstream import AREAS, DIFFERENCES, concerning, markdown
+from openmeter_collector.errors import ConfigError
 
 ROOT = Path(__file__).parents[3]
 
@@ -72,3 +73,9 @@ def test_what_is_known_on_one_side_only_is_told_with_its_place(run):
     assert code == 1
     (absent,) = json.loads(out)["not_here"]
     assert (absent["line"], absent["text"]) == (1, "there is no input 'planet'")
+
+
+@pytest.mark.parametrize("text", ["input: 5", "a: [1", "- 1"])
+def test_of_what_cannot_be_read_nothing_is_claimed(run, text):
+    with pytest.raises(ConfigError):
+        run(text)

@@ -261,6 +261,26 @@ async def test_what_waits_for_company_goes_at_once_when_the_pipeline_is_stopping
 
 
 @virtual_time
+async def test_a_stop_in_the_middle_of_a_batch_keeps_what_was_answered():
+    """A refused and a delivered part of a batch are settled, the part without an answer is not."""
+
+    def verdict(batch):
+        if len(batch) > 4 or any(b"bad" in one.content for one in batch):
+            return Rejected("400", "no such meter")
+        return Retryable("down") if any(b":7}" in one.content for one in batch) else None
+
+    buffer, output = MemoryBuffer([events(8, bad={0})]), MemoryOutput(verdict)
+    running = asyncio.ensure_future(loop_for(FakeEnv(), buffer, output).run())
+    await asyncio.sleep(30)
+    assert not buffer.settled
+    running.cancel()
+    await asyncio.wait({running})
+    assert [letter.message.content for letter in buffer.letters] == [b'{"bad":0}']
+    assert len(buffer.settled) == len(output.delivered) > 0
+    assert b'{"ok":7}' not in output.delivered
+
+
+@virtual_time
 async def test_a_peer_that_fails_all_messages_one_by_one_is_not_stormed():
     buffer = MemoryBuffer([events(10) for _ in range(10)])
     output = MemoryOutput(lambda batch: BatchFailed({n: Retryable("x") for n in range(len(batch))}))
