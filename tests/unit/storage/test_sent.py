@@ -9,6 +9,7 @@ from openmeter_collector.storage import audit, ledger
 from openmeter_collector.storage import sent as sent_module
 from openmeter_collector.storage import writer as writer_module
 from openmeter_collector.storage.journal import Journal, JournalOptions
+from openmeter_collector.storage.recovery import mark_damaged
 from openmeter_collector.storage.schema import FARTHEST_MS
 from openmeter_collector.storage.sent import read_sent
 from openmeter_collector.storage.visit import changing, reading
@@ -106,6 +107,18 @@ async def test_what_went_by_its_age_makes_room(tmp_path):
         connection.execute("UPDATE sent SET sent_ms = 0 WHERE id = 1")
     await keep(path, [3], 1 << 20)
     assert kept(path) == [event(2), event(3)]
+    held, said = sizes(path)
+    assert held == said
+
+
+async def test_after_a_damage_what_is_kept_is_counted_anew(tmp_path):
+    path = tmp_path / "buffer.db"
+    await keep(path, [1, 2], 1 << 20)
+    with changing(path) as connection:
+        connection.execute("UPDATE meta SET value = 1 << 40 WHERE key = 'sent_bytes'")
+    mark_damaged(path, "a page is gone")
+    await keep(path, [3], 1 << 20)
+    assert kept(path) == [event(1), event(2), event(3)]
     held, said = sizes(path)
     assert held == said
 
