@@ -24,7 +24,7 @@ from openmeter_collector.component.env import (
     ShortWay,
 )
 from openmeter_collector.component.inproc import Handover
-from openmeter_collector.component.input import Input, Intake, Puller
+from openmeter_collector.component.input import Hold, Input, Intake, Puller
 from openmeter_collector.component.metrics import MetricsExporter, Page
 from openmeter_collector.component.node import Node, Shown
 from openmeter_collector.component.output import Output
@@ -163,6 +163,7 @@ __all__ = [
     "Final",
     "Gauge",
     "Handover",
+    "Hold",
     "HttpBasicAuth",
     "HttpClient",
     "HttpRequest",

@@ -61,6 +61,13 @@ _OPTIONS = (
         help="Let configs do what they may not by default: programs (command, subprocess).",
     ),
     click.option(
+        "--allow-api",
+        multiple=True,
+        metavar="WHAT",
+        help="Let configs that come over the network (the streams API, dynamic) do more: "
+        "files, programs, plugins (ours).",
+    ),
+    click.option(
         "--chilled", is_flag=True, help="Start in spite of faults that only a linter minds."
     ),
     watcher_option,
@@ -139,6 +146,7 @@ def given(
     allowed = powers_of(allow, "--allow") + powers_of([env.get(VARIABLE, "")], VARIABLE)
     # What is decoded on the way, such as what a template makes, is trusted as the files are.
     os.environ[VARIABLE] = ",".join(allowed)
+    over_api = powers_of(allow_api, "--allow-api")
     return Given(
         log_level=log_level,
         overrides=overrides,
@@ -146,8 +154,8 @@ def given(
         templates=templates,
         env=env,
         chilled=chilled,
-        trust=of_the_operator(*allowed),
-        api_trust=of_the_api(*powers_of(allow_api, "--allow-api")),
+        trust=of_the_operator(*allowed, network=over_api),
+        api_trust=of_the_api(*over_api),
         watch=watch,
     )
 

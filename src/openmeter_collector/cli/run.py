@@ -95,6 +95,7 @@ def run(
     templates: tuple[str, ...],
     env_files: tuple[Path, ...],
     allow: tuple[str, ...],
+    allow_api: tuple[str, ...],
     chilled: bool,
     watch: bool,
     leader: LeaderArguments,
@@ -122,6 +123,7 @@ def run(
         chilled=chilled,
         watch=watch,
         allow=allow,
+        allow_api=allow_api,
     )
     source = which(file, config_file, preset)
     reading = how.read(source)

@@ -47,10 +47,6 @@ from openmeter_collector.telemetry.logs import Log
     "-o", "--observability", type=click.Path(path_type=Path),
     help="A config with http, logger, metrics and tracer only.",
 )  # fmt: skip
-@click.option(
-    "--allow-api", multiple=True, metavar="WHAT",
-    help="Let configs that come over the API do more: files, programs, plugins (ours).",
-)  # fmt: skip
 @click.option("--no-api", is_flag=True, help="No API for managing streams.")
 @click.option(
     "--prefix-stream-endpoints/--no-prefix-stream-endpoints",

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 from openmeter_collector.component.buffer import Buffer
 from openmeter_collector.component.cache import Cache
 from openmeter_collector.component.inproc import Handover
-from openmeter_collector.component.input import Input, Intake
+from openmeter_collector.component.input import Hold, Input, Intake
 from openmeter_collector.component.leader import Leadership
 from openmeter_collector.component.node import Node, Shown
 from openmeter_collector.component.output import Output
@@ -236,11 +236,15 @@ class Env(Protocol):
     # Children. Composite components (`switch`, `broker`, `schedule`) open them through the engine,
     # which adds their processors, counters and names.
 
-    def input(self, node: Node, *, reopen: bool = True) -> AbstractAsyncContextManager[Input]:
+    def input(
+        self, node: Node, *, reopen: bool = True, hold: Hold | None = None
+    ) -> AbstractAsyncContextManager[Input]:
         """Open a child input.
 
         Args:
             reopen: when its connection is lost, open it again; else raise what it raised.
+            hold: keeps what it reads unsettled. Such a child is never opened again, and has to be a
+                `Puller`: others end only when they are settled, and running one is a `ConfigError`.
         """
 
     def output(self, node: Node) -> AbstractAsyncContextManager[Output]:

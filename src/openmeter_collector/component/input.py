@@ -15,10 +15,11 @@ Two attributes of an input's config class say where it runs; both are False when
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
 
-from openmeter_collector.message import Delivery, Message
+from openmeter_collector.message import Checkpoint, Delivery, Message
 
 
 class Intake(Protocol):
@@ -69,3 +70,44 @@ class Puller(Protocol):
             EndOfInput: nothing will ever come again.
             Disconnected: open me again.
         """
+
+
+class Hold:
+    """Keeps what a child reads unsettled, for a parent that needs all of it before it hands on any.
+
+    The intake settles what it gets as soon as it has it in memory, so that the child can come to its
+    end; the source is told by `settle` only. Until `release` the child stays open.
+    """
+
+    def __init__(self) -> None:
+        self.ended = asyncio.Event()
+        """Set when the child was read to its end."""
+        self._released = asyncio.Event()
+        self._kept: list[Delivery] = []
+
+    def keep(self, delivery: Delivery) -> Delivery:
+        """What is to be handed over in place of a delivery that the source gave."""
+        batch, delivery.batch = delivery.batch, []  # what was joined is not held twice
+        self._kept.append(delivery)
+        return Delivery(batch)
+
+    @property
+    def checkpoints(self) -> list[Checkpoint]:
+        """Of all that is kept, in the order in which it was read."""
+        return [one for delivery in self._kept for one in delivery.checkpoints]
+
+    def settle(self) -> None:
+        """Tell the source that everything it gave is safe."""
+        kept, self._kept = self._kept, []
+        for delivery in kept:
+            delivery.settle(None)
+
+    def release(self) -> None:
+        """Let the child close; what is still kept is not acknowledged."""
+        self._kept.clear()
+        self._released.set()
+
+    async def until_released(self) -> None:
+        """For the engine: say that the child ended, and wait."""
+        self.ended.set()
+        await self._released.wait()

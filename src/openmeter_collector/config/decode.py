@@ -43,7 +43,7 @@ class Decoder:
         self.registry = registry
         self.report = report or Report()
         self._trust = trust or of_this_machine()
-        self._decodes = RunTimeConfigs(registry)
+        self._decodes = RunTimeConfigs(registry, self._trust)
         self._labels: dict[str, Place] = {}
         self._references: list[tuple[str, str, str, Place]] = []
 
@@ -409,11 +409,13 @@ class Decoder:
 class RunTimeConfigs:
     """See `component.node.Decodes`."""
 
-    def __init__(self, registry: Registry) -> None:
+    def __init__(self, registry: Registry, trust: Trust) -> None:
+        """`trust` in the config whose components are told of others."""
         self._registry = registry
+        self._trust = of_the_api(*trust.network)
 
     def __call__(self, kind: str, text: str, path: str) -> Node:
-        decoder = Decoder(self._registry, trust=of_the_api())
+        decoder = Decoder(self._registry, trust=self._trust)
         try:
             tree = parse_tree(text, kind) or Scalar("", "plain", Place(kind, 1, 1))
         except BadYaml as fault:

@@ -15,7 +15,7 @@ from openmeter_collector.component.buffer import Buffer
 from openmeter_collector.component.cache import Cache
 from openmeter_collector.component.env import AsgiApp, Chain, HttpClient, Listener, ListenOptions
 from openmeter_collector.component.inproc import Handover, Handovers
-from openmeter_collector.component.input import Input, Intake
+from openmeter_collector.component.input import Hold, Input, Intake
 from openmeter_collector.component.leader import Leadership
 from openmeter_collector.component.node import Node, Shown
 from openmeter_collector.component.output import Output
@@ -213,13 +213,15 @@ class ComponentEnv:
         return ComponentEnv(self._surroundings, self._resources, node)
 
     @asynccontextmanager
-    async def input(self, node: Node, *, reopen: bool = True) -> AsyncIterator[Input]:
+    async def input(
+        self, node: Node, *, reopen: bool = True, hold: Hold | None = None
+    ) -> AsyncIterator[Input]:
         env = self.at(node)
         if reason := self._surroundings.leaves_out(node):
             yield LeftOut(env, reason)
             return
         async with env.processors(node.processors) as chain:
-            yield ChildInput(env, chain, reopen=reopen)
+            yield ChildInput(env, chain, reopen=reopen, hold=hold)
 
     @asynccontextmanager
     async def batched(self, policy: object, intake: Intake) -> AsyncIterator[Intake]:

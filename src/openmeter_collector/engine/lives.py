@@ -7,14 +7,14 @@ from contextlib import AsyncExitStack
 from typing import cast
 
 from openmeter_collector.component.env import Env
-from openmeter_collector.component.input import Input, Intake, Puller
+from openmeter_collector.component.input import Hold, Input, Intake, Puller
 from openmeter_collector.component.output import Output
 from openmeter_collector.engine.election.leading import while_leading
 from openmeter_collector.engine.input_loop import PullInput
 from openmeter_collector.engine.retry import BackOff
 from openmeter_collector.engine.status import Connection
-from openmeter_collector.errors import Disconnected, Retryable
-from openmeter_collector.message import Batch
+from openmeter_collector.errors import ConfigError, Disconnected, Retryable
+from openmeter_collector.message import Batch, Delivery
 
 _RECONNECT = BackOff(initial=0.5, longest=30.0)
 
@@ -58,6 +58,33 @@ async def run_input_once(env: Env, intake: Intake, connection: Connection) -> No
     """Open the input and run it; whatever it raises is for the caller."""
     async with env.node.config.open(env) as opened:
         await _run(env, opened, intake, connection)
+
+
+async def run_input_held(hold: Hold, env: Env, intake: Intake, connection: Connection) -> None:
+    """Open the input, run it with all that it reads held, and close it when it is let go.
+
+    Raises:
+        ConfigError: it is not one that can be held.
+    """
+    async with env.node.config.open(env) as opened:
+        if not isinstance(opened, Puller):
+            raise ConfigError(
+                f"{env.node.path}: what {env.node.name!r} reads cannot be held until it has ended; use "
+                "one that reads a source to its end, such as file, csv, aws_s3, sql_select or stdin"
+            )
+        await _run(env, _Held(opened, hold), intake, connection)
+        await hold.until_released()
+
+
+class _Held:
+    """See `component.input.Puller`."""
+
+    def __init__(self, puller: Puller, hold: Hold) -> None:
+        self._puller = puller
+        self._hold = hold
+
+    async def read(self) -> Delivery:
+        return self._hold.keep(await self._puller.read())
 
 
 async def _run(env: Env, opened: object, intake: Intake, connection: Connection) -> None:

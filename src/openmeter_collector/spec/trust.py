@@ -34,10 +34,13 @@ class Trust:
 
     Attributes:
         powers: what components in it may do.
+        network: what may be done by components that a component in it (`dynamic`) is told of over
+            the network.
         how: what an operator does to allow one more; `{}` stands for it.
     """
 
     powers: frozenset[str]
+    network: frozenset[str] = frozenset()
     how: str = field(default="", compare=False)
 
     def refused(self, spec: ComponentSpec) -> Power | None:
@@ -56,10 +59,14 @@ EVERYTHING: Final = Trust(frozenset(POWERS))
 """For what only looks at a config: lint, echo, editors."""
 
 
-def of_the_operator(*more: str) -> Trust:
-    """For files on this machine: all but starting programs, unless that is allowed."""
+def of_the_operator(*more: str, network: Iterable[str] = ()) -> Trust:
+    """For files on this machine: all but starting programs, unless that is allowed.
+
+    Args:
+        network: what is allowed to what comes over the network (`--allow-api`).
+    """
     how = f"start with --allow {{}}, or set {VARIABLE}={{}}, if you trust who writes this config"
-    return Trust(frozenset({"files", "plugins", *more}), how)
+    return Trust(frozenset({"files", "plugins", *more}), frozenset(network), how)
 
 
 def of_this_machine() -> Trust:
@@ -70,7 +77,7 @@ def of_this_machine() -> Trust:
 def of_the_api(*allowed: str) -> Trust:
     """For what comes over the network: nothing but what is allowed."""
     how = "start with --allow-api {} if you trust everybody who reaches the API"
-    return Trust(frozenset(allowed), how)
+    return Trust(frozenset(allowed), frozenset(allowed), how)
 
 
 def powers_of(words: Iterable[str], where: str) -> tuple[str, ...]:

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
 
 from openmeter_collector.api import (
-    ConfigError,
     Env,
     Example,
     Input,
     InputNode,
     Intake,
+    Puller,
     field,
     input,  # noqa: A004
 )
+from openmeter_collector.components.inputs.joining import ShardedJoin, joined
 
 FILES = Example(
     "What is in a file first, then what comes in",
@@ -32,30 +32,55 @@ FILES = Example(
 )
 
 
-@input("sequence", categories=("Utility",), examples=[FILES])
+JOINED = Example(
+    "Users with all of their hobbies, out of two files",
+    """
+    input:
+      sequence:
+        sharded_join:
+          type: full-outer
+          id_path: uuid
+          merge_strategy: array
+        inputs:
+          - csv:
+              paths: [ ./users.csv ]
+          - csv:
+              paths: [ ./hobbies.csv ]
+    """,
+)
+
+
+@input("sequence", categories=("Utility",), examples=[FILES, JOINED])
 class Sequence:
     """Reads from the first input until it ends, then from the second, and so on.
 
-    The next one starts when everything read from the one before is safe. Joining (`sharded_join`)
-    is not supported.
+    The next one starts when everything read from the one before is safe.
+
+    **Joining.** With `sharded_join` messages that have the same id become one, with the fields and the
+    metadata of all; if they do not fit into memory, everything is read several times (`iterations`).
+    The sources are told that they are done with (files deleted, positions remembered) when all joined
+    messages are safe, and not if they gave other messages from one iteration to the next. Only inputs
+    that read a source to its end can be joined, such as `file`, `csv`, `aws_s3`, `sql_select`, `stdin`
+    (in one iteration); one that loses its connection has the join begin anew.
     """
 
     inputs: list[InputNode] = field(doc="The inputs, in order.", minimum=1)
-    sharded_join: Any = field(
-        default=None,
-        advanced=True,
-        doc="Not supported: joining messages of several inputs by an id.",
+    sharded_join: ShardedJoin = field(
+        default_factory=ShardedJoin, advanced=True, doc="Joins messages of all inputs by an id."
     )
 
     @asynccontextmanager
-    async def open(self, env: Env) -> AsyncIterator[Input]:
-        """Nothing is opened before its turn."""
-        if isinstance(self.sharded_join, dict) and self.sharded_join.get("type", "none") != "none":
-            raise ConfigError(
-                f"{env.node.path}: sequence.sharded_join: joining is not supported; read the inputs "
-                "one after the other and join in a mapping with a cache"
-            )
-        yield _InTurn(env, self.inputs)
+    async def open(self, env: Env) -> AsyncIterator[Input | Puller]:
+        """Nothing is opened before its turn.
+
+        Raises:
+            ConfigError: a join without an id.
+        """
+        if self.sharded_join.type == "none":
+            yield _InTurn(env, self.inputs)
+            return
+        async with joined(self.sharded_join, self.inputs, env) as joiner:
+            yield joiner
 
 
 class _InTurn:

@@ -8,8 +8,8 @@ import pytest
 
 from kit.pipes import REGISTRY, SCRIPTS, WRITTEN, messages
 from openmeter_collector.api import ConfigError, Retryable
-from openmeter_collector.config import decode, load
-from openmeter_collector.spec.trust import of_the_api
+from openmeter_collector.config import Config, Stream, load, read
+from openmeter_collector.spec.trust import of_the_api, of_the_operator
 from openmeter_collector.testing.clock import virtual_time
 from openmeter_collector.testing.env import FakeEnv, ask
 
@@ -159,6 +159,18 @@ async def test_what_comes_over_the_network_may_not_touch_files_and_cannot_stop_t
         assert not running.done()
 
 
+@pytest.mark.parametrize(
+    "holder", [of_the_operator("programs", network=["files"]), of_the_api("files")]
+)
+def test_what_is_allowed_over_the_network_is_allowed_to_what_comes_later(holder):
+    """`--allow-api`, and not what files on this machine may do."""
+    text = "input:\n  dynamic: {}\n"
+    node = read(text, REGISTRY, Stream, env={}, trust=holder).or_raise().input
+    assert node.decodes("input", "file: {paths: [x]}", "root.input").name == "file"
+    with pytest.raises(ConfigError, match="starts programs"):
+        node.decodes("processor", "command: {name: x}", "root.processor")
+
+
 async def test_an_input_of_the_config_that_cannot_run_stops_the_start(tmp_path):
     async with inputs(f"{{inputs: {{a: {{file: {{paths: ['{tmp_path}/none']}}}}}}}}") as (
         _,
@@ -170,23 +182,22 @@ async def test_an_input_of_the_config_that_cannot_run_stops_the_start(tmp_path):
         assert caught.group_contains(ConfigError, match="no such file")
 
 
-@pytest.fixture
-def plugins_allowed(monkeypatch):
-    """The scripted output is not one of the collector's own."""
-    monkeypatch.setattr(decode, "of_the_api", lambda: of_the_api("plugins"))
-
-
 @asynccontextmanager
 async def outputs(fields="{}"):
     SCRIPTS.clear()
     WRITTEN.clear()
-    node = load(f"output:\n  dynamic: {fields}\n", REGISTRY, env={}).output
+    # The scripted output is not one of the collector's own.
+    trust = of_the_operator(network=["plugins"])
+    node = (
+        read(f"output:\n  dynamic: {fields}\n", REGISTRY, Config, trust=trust, env={})
+        .or_raise()
+        .output
+    )
     env = FakeEnv(node)
     async with node.config.open(env) as opened:
         yield Api(env, "/outputs"), opened
 
 
-@pytest.mark.usefixtures("plugins_allowed")
 @virtual_time
 async def test_outputs_all_get_what_is_written_while_they_are_there():
     async with outputs("{outputs: {a: {scripted: {name: a}}}}") as (api, output):
