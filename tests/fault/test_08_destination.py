@@ -5,11 +5,16 @@ has it once, nothing good is a dead letter, and the books balance.
 """
 
 import asyncio
+import json
 import random
+import ssl
 import time
+from contextlib import asynccontextmanager, closing
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+import trustme
 
 from kit.pipes import REGISTRY
 from openmeter_collector.config import load
@@ -45,6 +50,7 @@ output:
     timeout: 300ms
     max_in_flight: 2
     batching: {{count: 20}}
+{more}
 """
 FAULTS = {
     "refused": [f.Down(seconds=0.2)],
@@ -69,30 +75,39 @@ FAULTS = {
 REFUSED = {"one_bad": {"e77"}}
 
 
-async def deliver(folder, *faults, seed=None):
-    """Run a pipeline against the sandbox with these faults; what arrived, and what the books say."""
+def pipeline(folder, url, more="", *, lines=None, faster=_FASTER):
+    """Pauses of the collector pass `faster` times as fast; the wire and the disk have their own time."""
 
-    # Pauses of the collector pass twenty times as fast; the wire has its own time.
     async def sleep(seconds):
-        await asyncio.sleep(seconds / _FASTER)
+        await asyncio.sleep(seconds / faster)
 
-    log = Log(LogOptions(level="off"), lambda _: None)
+    logged = [] if lines is None else lines
+    log = Log(LogOptions(level="info", format="json"), logged.append)
     around = Surroundings(
         log, MetricStore(), listen=None, mount=None, sleep=sleep,
-        monotonic=lambda: time.monotonic() * _FASTER,
+        monotonic=lambda: time.monotonic() * faster,
     )  # fmt: skip
+    text = CONFIG.format(events=EVENTS, path=Path(folder) / "buffer.db", url=url, more=more)
+    return Pipeline(load(text, REGISTRY, env={}), around)
+
+
+async def deliver(folder, *faults, seed=None):
+    """Run a pipeline against the sandbox with these faults; what arrived, and what the books say."""
     async with Sandbox().serve() as sandbox:
         down = [one for one in faults if isinstance(one, f.Down)]
         sandbox.set_faults(*(one for one in faults if one not in down), seed=seed)
         for one in down:
             sandbox.down_for(one.seconds)
-        path = Path(folder) / "buffer.db"
-        config = load(CONFIG.format(events=EVENTS, path=path, url=sandbox.url), REGISTRY, env={})
         async with asyncio.timeout(60):
-            await Pipeline(config, around).run(Control())
-        arrived = {event.id: event for event in sandbox.events}
-        requests = len(sandbox.requests)
-    with reading(path) as connection:
+            await pipeline(folder, sandbox.url).run(Control())
+        arrived, dead = judged(folder, sandbox)
+        return arrived, dead, len(sandbox.requests)
+
+
+def judged(folder, sandbox):
+    """What arrived, and what is dead, when all is over and the books balance."""
+    arrived = {event.id: event for event in sandbox.events}
+    with reading(Path(folder) / "buffer.db") as connection:
         lines = audited(connection)
         dead = {row[0] for row in connection.execute("SELECT event_id FROM dead_letters")}
     assert all(line.balance == 0 for line in lines)
@@ -101,7 +116,7 @@ async def deliver(folder, *faults, seed=None):
     assert total(lines).waiting == 0
     assert counts["delivered"] == EVENTS - len(dead)
     assert not any(event.conflicts for event in arrived.values()), "repeated with other bytes"
-    return set(arrived), dead, requests
+    return set(arrived), dead
 
 
 def everything():
@@ -125,3 +140,110 @@ async def test_several_at_a_time_cost_no_event(tmp_path, round_):
         tmp_path, *(one for name in names for one in FAULTS[name]), seed=seed
     )
     assert (arrived, dead) == (everything(), set()), (seed, names)
+
+
+# ---- what a person has to mend -------------------------------------------------------------------
+
+
+@asynccontextmanager
+async def under_way(folder, url, more="", **options):
+    """The pipeline at work, and a condition to wait for; at the end of the block it is to end by itself."""
+    lines = []
+    made = pipeline(folder, url, more, lines=lines, **options)
+
+    async def until(condition):
+        while not condition():
+            assert not running.done(), "it has ended, or failed"
+            await asyncio.sleep(0.005)
+
+    async with asyncio.timeout(60):
+        running = asyncio.ensure_future(made.run(Control()))
+        try:
+            yield made.status, lines, until
+            await running
+        finally:
+            running.cancel()
+
+
+def stored(status):
+    """All of it is in the journal, and none of it is delivered."""
+    return status.buffer is not None and status.buffer().events == EVENTS
+
+
+def said(lines, event, reason=""):
+    found = [one for one in map(json.loads, lines) if event in json.dumps(one)]
+    return [one for one in found if reason in json.dumps(one)]
+
+
+@asynccontextmanager
+async def tls_before(sandbox, context):
+    """A port that speaks TLS with a context, whose certificate may be exchanged, before the sandbox."""
+
+    async def pump(source, target):
+        with closing(target):
+            while data := await source.read(65_536):
+                target.write(data)
+                await target.drain()
+
+    async def relay(reader, writer):
+        back, forth = await asyncio.open_connection(sandbox.host, sandbox.port)
+        # One of them hangs up, in order or not, and the other is told so.
+        await asyncio.gather(pump(reader, forth), pump(back, writer), return_exceptions=True)
+
+    server = await asyncio.start_server(relay, "127.0.0.1", 0, ssl=context)
+    async with server:
+        yield f"https://localhost:{server.sockets[0].getsockname()[1]}"
+
+
+LONG_AGO = datetime.now(UTC) - timedelta(days=90)
+CERTIFICATES = {
+    "expired": (
+        lambda ca: ca.issue_cert(
+            "localhost", not_before=LONG_AGO, not_after=LONG_AGO + timedelta(days=30)
+        ),
+        "certificate has expired",
+    ),
+    "another_name": (lambda ca: ca.issue_cert("elsewhere.test"), "not valid for 'localhost'"),
+    "a_stranger": (lambda _: trustme.CA().issue_cert("localhost"), "certificate verify failed"),
+}
+
+
+@pytest.mark.parametrize("name", sorted(CERTIFICATES))
+async def test_a_wrong_certificate_holds_everything_until_it_is_right(tmp_path, name):
+    make, reason = CERTIFICATES[name]
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    make(authority).configure_cert(context)
+    more = f"    tls: {{enabled: true, root_cas_file: {tmp_path}/ca.pem}}"
+    async with (
+        Sandbox().serve() as sandbox,
+        tls_before(sandbox, context) as url,
+    ):
+        async with under_way(tmp_path, url, more) as (status, lines, until):
+            await until(lambda: stored(status) and said(lines, "backing off"))
+            assert said(lines, "backing off", reason), lines
+            assert len(sandbox.requests) == 0, "nothing is told to whom nobody vouches for"
+            assert stored(status)
+            authority.issue_cert("localhost").configure_cert(context)
+        assert said(lines, "delivery recovered")
+        assert judged(tmp_path, sandbox) == (everything(), set())
+
+
+async def test_an_hour_in_which_we_are_not_known_costs_no_event(tmp_path):
+    faster = 3600
+    async with Sandbox().serve() as sandbox:
+        sandbox.set_faults(f.Status(status=401))
+        async with under_way(tmp_path, sandbox.url, faster=faster) as (status, lines, until):
+            await until(lambda: stored(status) and said(lines, "delivery paused"))
+            began = time.monotonic()
+            await until(lambda: time.monotonic() - began >= 3600 / faster)
+            await until(lambda: len(sandbox.requests) > 3)  # it keeps asking
+            passed = (time.monotonic() - began) * faster
+            assert stored(status)
+            assert len(sandbox.events) == 0
+            assert len(sandbox.requests) < 10 + passed / 30, "it storms nobody"
+            assert len(said(lines, "delivery paused", "401")) == 1
+            sandbox.set_faults()
+        assert said(lines, "delivery recovered")
+        assert judged(tmp_path, sandbox) == (everything(), set())

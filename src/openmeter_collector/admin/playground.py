@@ -29,6 +29,7 @@ _STATIC: Final = {
     "/playground.js": ("playground.js", b"text/javascript; charset=utf-8"),
     "/page.js": ("page.js", b"text/javascript; charset=utf-8"),
     "/playground.css": ("playground.css", b"text/css; charset=utf-8"),
+    "/icon.svg": ("icon.svg", b"image/svg+xml"),
 }
 
 Write = Callable[[str, str], None]

@@ -67,6 +67,7 @@ class JournalOptions:
         max_pending_bytes: bytes that may wait in memory for their commit.
         keep_books: seconds for which lines of the books are kept after all of it is dealt with.
         keep_sent: seconds for which what was delivered is kept; 0 for not at all.
+        keep_sent_bytes: compressed bytes of that at the most; 0 for no bound.
         detect_conflicts: seconds for which ids are remembered at the least; 0 for not at all.
     """
 
@@ -78,6 +79,7 @@ class JournalOptions:
     keep_books: float = 90 * 86_400
     keep_sent: float = 0.0
     detect_conflicts: float = 0.0
+    keep_sent_bytes: int = 0
 
 
 class Journal:
@@ -115,6 +117,7 @@ class Journal:
                 int(options.keep_books * 1000),
                 int(options.keep_sent * 1000),
                 int(options.detect_conflicts * 1000),
+                options.keep_sent_bytes,
             ),
         )
         self._outstanding: dict[int, Outstanding] = {}

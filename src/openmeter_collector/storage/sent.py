@@ -24,26 +24,66 @@ from openmeter_collector.storage.ledger import Changes, hour_of
 _PRUNE_EVERY_MS: Final = 60_000
 _PAGE: Final = 64
 _MOST_HISTORY: Final = 100_000
+_OLDEST: Final = "SELECT id, length(payload) FROM sent ORDER BY id LIMIT 1000"
+_FORGET_OLD: Final = "DELETE FROM sent WHERE sent_ms < ?"
 
 
 class SentArchive:
     """Keeps what outputs confirmed, for `reconcile` and `trace`. Belongs to one connection."""
 
-    def __init__(self, keep_ms: int) -> None:
-        """`keep_ms`: how long; 0 keeps nothing, and gives free what is there."""
+    def __init__(self, keep_ms: int, most_bytes: int = 0) -> None:
+        """Know the bounds.
+
+        Args:
+            keep_ms: how long; 0 keeps nothing, and gives free what is there.
+            most_bytes: compressed bytes that may be kept, the oldest go first; 0 for no bound.
+        """
         self._keep_ms = keep_ms
+        self._most_bytes = most_bytes
         self._pruned_ms = 0
 
     def write(self, connection: apsw.Connection, batches: Sequence[Batch], now_ms: int) -> None:
         """Add batches in the transaction that is open, and let old ones go now and then."""
+        more = 0
         for batch in batches:
+            payload = zlib.compress(encode_frame(batch), 1)
+            more += len(payload)
             connection.execute(
                 "INSERT INTO sent (sent_ms, events, payload) VALUES (?,?,?)",
-                (now_ms, len(batch), zlib.compress(encode_frame(batch), 1)),
+                (now_ms, len(batch), payload),
             )
         if now_ms - self._pruned_ms >= _PRUNE_EVERY_MS:
             self._pruned_ms = now_ms
-            connection.execute("DELETE FROM sent WHERE sent_ms < ?", (now_ms - self._keep_ms,))
+            old = (now_ms - self._keep_ms,)
+            if self._most_bytes:
+                gone = connection.execute(f"{_FORGET_OLD} RETURNING length(payload)", old)
+                more -= sum(int(length) for (length,) in gone)
+            else:
+                connection.execute(_FORGET_OLD, old)
+                connection.execute("DELETE FROM meta WHERE key = 'sent_bytes'")
+        if more and self._most_bytes:
+            self._bound(connection, more)
+
+    def _bound(self, connection: apsw.Connection, more: int) -> None:
+        """Forget the oldest until the rest fits; a thousand batches in a transaction at most."""
+        known = connection.execute("SELECT value FROM meta WHERE key = 'sent_bytes'").get
+        if known is None:  # there was no bound before: all of it is looked at, this once
+            known = connection.execute("SELECT coalesce(sum(length(payload)), 0) FROM sent").get
+            more = 0
+        held = int(known) + more
+        if held > self._most_bytes:
+            oldest = connection.execute(_OLDEST)
+            last = 0
+            while held > self._most_bytes and (row := next(oldest, None)) is not None:
+                last = int(row[0])
+                held -= int(row[1])
+            oldest.close()
+            connection.execute("DELETE FROM sent WHERE id <= ?", (last,))
+        connection.execute(
+            "INSERT INTO meta (key, value) VALUES ('sent_bytes', ?) "
+            "ON CONFLICT (key) DO UPDATE SET value = excluded.value",
+            (held,),
+        )
 
 
 @dataclass(frozen=True, slots=True)

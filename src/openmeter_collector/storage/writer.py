@@ -79,12 +79,14 @@ class Keeping:
 
     Attributes:
         sent_ms: what was delivered; 0 for not at all.
+        sent_bytes: of that at most so much; 0 for no bound.
         ids_ms: ids, to find those that come again; 0 for not at all.
     """
 
     books_ms: int
     sent_ms: int = 0
     ids_ms: int = 0
+    sent_bytes: int = 0
 
 
 class GroupWriter:
@@ -119,7 +121,7 @@ class GroupWriter:
         self._on_damaged = damaged
         self._on_visited = visited
         self._keep_books_ms = keeping.books_ms
-        self._archive = SentArchive(keeping.sent_ms)
+        self._archive = SentArchive(keeping.sent_ms, keeping.sent_bytes)
         self._seen = SeenIds(keeping.ids_ms) if keeping.ids_ms else None
         self._sent: deque[Batch] = deque()
         self._books = Bookkeeper()

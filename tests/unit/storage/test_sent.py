@@ -1,5 +1,7 @@
 """What was delivered is kept when asked for; ids that come again are noticed when asked for."""
 
+import asyncio
+
 import pytest
 
 from openmeter_collector.message import Message
@@ -7,9 +9,10 @@ from openmeter_collector.storage import audit, ledger
 from openmeter_collector.storage import sent as sent_module
 from openmeter_collector.storage import writer as writer_module
 from openmeter_collector.storage.journal import Journal, JournalOptions
+from openmeter_collector.storage.recovery import mark_damaged
 from openmeter_collector.storage.schema import FARTHEST_MS
 from openmeter_collector.storage.sent import read_sent
-from openmeter_collector.storage.visit import reading
+from openmeter_collector.storage.visit import changing, reading
 
 
 def event(number, data=1):
@@ -52,6 +55,72 @@ async def test_nothing_is_kept_longer_than_asked_for(tmp_path, sender):
         assert not journal.keeps_sent
         await sender(journal).write(event(2))
     assert kept(later.path) == []
+
+
+async def keep(path, numbers, most):
+    """Deliver these, each in a commit of its own."""
+    options = JournalOptions(path, min_free_bytes=0, keep_sent=3600, keep_sent_bytes=most)
+    async with Journal.open(options) as journal:
+        for number in numbers:
+            committed = asyncio.Event()
+            journal.on_group = lambda _, done=committed: done.set()
+            journal.sent([Message(event(number))])
+            journal._writer.nudge()
+            await committed.wait()
+
+
+def sizes(path):
+    """Bytes that are kept, and what the file says of them."""
+    with reading(path) as connection:
+        return (
+            connection.execute("SELECT coalesce(sum(length(payload)), 0) FROM sent").get,
+            connection.execute("SELECT value FROM meta WHERE key = 'sent_bytes'").get,
+        )
+
+
+async def test_no_more_is_kept_than_asked_for_and_the_oldest_go_first(tmp_path):
+    path = tmp_path / "buffer.db"
+    await keep(path, [0], 1 << 20)
+    one, said = sizes(path)
+    assert said == one
+    await keep(path, range(1, 10), 4 * one + 3)
+    assert kept(path) == [event(number) for number in range(6, 10)]
+    assert sizes(path) == (4 * one, 4 * one)
+    await keep(path, [10], 2 * one + 3)
+    assert kept(path) == [event(9), event(10)]
+
+
+async def test_a_bound_that_comes_later_counts_what_is_there(tmp_path):
+    path = tmp_path / "buffer.db"
+    await keep(path, [1], 1 << 20)
+    await keep(path, range(2, 6), 0)
+    held, said = sizes(path)
+    assert said is None, "nobody counts without a bound"
+    await keep(path, [6], held)
+    assert kept(path) == [event(number) for number in range(2, 7)]
+
+
+async def test_what_went_by_its_age_makes_room(tmp_path):
+    path = tmp_path / "buffer.db"
+    await keep(path, [1, 2], 1 << 20)
+    with changing(path) as connection:
+        connection.execute("UPDATE sent SET sent_ms = 0 WHERE id = 1")
+    await keep(path, [3], 1 << 20)
+    assert kept(path) == [event(2), event(3)]
+    held, said = sizes(path)
+    assert held == said
+
+
+async def test_after_a_damage_what_is_kept_is_counted_anew(tmp_path):
+    path = tmp_path / "buffer.db"
+    await keep(path, [1, 2], 1 << 20)
+    with changing(path) as connection:
+        connection.execute("UPDATE meta SET value = 1 << 40 WHERE key = 'sent_bytes'")
+    mark_damaged(path, "a page is gone")
+    await keep(path, [3], 1 << 20)
+    assert kept(path) == [event(1), event(2), event(3)]
+    held, said = sizes(path)
+    assert held == said
 
 
 async def test_a_settlement_is_never_on_the_disk_without_what_was_sent(tmp_path, sender):

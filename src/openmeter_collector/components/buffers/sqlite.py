@@ -104,6 +104,14 @@ class Sqlite:
         "`trace`. Costs the space, and writes every event twice; 0 keeps nothing.",
         examples=["72h"],
     )
+    keep_sent_bytes: ByteSize = field(
+        default=ByteSize("0"),
+        ours=True,
+        advanced=True,
+        doc="Most bytes, compressed, that `keep_sent` may take; the oldest are forgotten before their "
+        "time. 0: no bound.",
+        examples=["2GiB"],
+    )
     detect_conflicts: Duration = field(
         default=Duration("0s"),
         ours=True,
@@ -124,6 +132,7 @@ class Sqlite:
             min_free_bytes=self.min_free_bytes,
             keep_books=float(self.ledger_keep),
             keep_sent=float(self.keep_sent),
+            keep_sent_bytes=self.keep_sent_bytes,
             detect_conflicts=float(self.detect_conflicts),
         )
         async with AsyncExitStack() as stack:

@@ -135,7 +135,7 @@ async def test_a_full_buffer_does_not_keep_a_key_for_ever():
     async with processors(TEXT, CACHE) as opened, asyncio.TaskGroup() as tasks:
         buffer, verdicts = Buffer(), []
         intake = BufferIntake(
-            SimpleNamespace(metrics=opened.metrics.scope()),
+            SimpleNamespace(metrics=opened.metrics.scope(), sleep=asyncio.sleep),
             opened.chain,
             buffer,
             tasks,
