@@ -25,7 +25,8 @@ def main() -> None:
         print(f"bare fsync: {fsyncs(where):,.0f} appends of 300 bytes with fdatasync a second")
         for durability in ("durable", "os", "memory"):
             single(where / durability, durability, ceiling["requests_per_second"], bare_cpu)
-        end_to_end(where / "sink")
+        for count in (100, 1000):
+            end_to_end(where / f"sink-{count}", count)
 
 
 def single(where: Path, durability: str, ceiling: float, bare_cpu: float) -> None:
@@ -49,7 +50,11 @@ def single(where: Path, durability: str, ceiling: float, bare_cpu: float) -> Non
         )
         before = collector.cpu
         figures = load(
-            f"http://127.0.0.1:{ingest}{PATH}", seconds=SECONDS, batch=100, connections=16
+            f"http://127.0.0.1:{ingest}{PATH}",
+            seconds=SECONDS,
+            batch=100,
+            connections=16,
+            put_off=durability == "memory",
         )
         cpu = (collector.cpu - before) / figures["events"] * 1e6
         print(
@@ -58,11 +63,12 @@ def single(where: Path, durability: str, ceiling: float, bare_cpu: float) -> Non
         )
 
 
-def end_to_end(where: Path) -> None:
+def end_to_end(where: Path, count: int) -> None:
     """HTTP in, disk, HTTP out to the sandbox, all on this machine's cores together."""
     where.mkdir()
     ingest, admin, sink = free_port(), free_port(), free_port()
-    path = config(where, ingest, admin, f"openmeter: {{url: 'http://127.0.0.1:{sink}'}}")
+    output = f"openmeter: {{url: 'http://127.0.0.1:{sink}', batching: {{count: {count}}}}}"
+    path = config(where, ingest, admin, output)
     sandbox = ["-m", "openmeter_collector.cli.main", "sandbox", "--light"]
     with (
         started([*sandbox, "--listen", f"127.0.0.1:{sink}"], sink),
@@ -79,7 +85,7 @@ def end_to_end(where: Path) -> None:
         delivered = metric(admin, "output_sent")
         cpu = (collector.cpu - before) / delivered * 1e6
         print(
-            f"end to end: {delivered / took:,.0f} events/s delivered to a local sink "
+            f"end to end, {count} events a request: {delivered / took:,.0f} events/s delivered to a local sink "
             f"({figures['events_per_second']:,.0f} events/s taken); {cpu:.2f} us CPU an event"
         )
 
