@@ -29,7 +29,7 @@ from urllib.parse import parse_qs
 import orjson
 
 from openmeter_collector.admin import journal_view
-from openmeter_collector.admin.pages import HEADERS, static
+from openmeter_collector.admin.pages import HEADERS, body_of, static
 from openmeter_collector.admin.playground import Playground
 from openmeter_collector.admin.snapshot import Gatherer, drawn, journal_path
 from openmeter_collector.bloblang import Services
@@ -40,7 +40,6 @@ from openmeter_collector.server.guards import answer
 
 _PERIOD: Final = 1.0
 _MOST_VIEWERS: Final = 32
-_MOST_BODY: Final = 4 << 20
 _MOST_SHOWN: Final = 100
 _JSON: Final = b"application/json"
 _STATIC: Final = {
@@ -253,8 +252,11 @@ class LivePage:
         # A type that a form of another page cannot send without being asked for permission first.
         if headers.get(b"content-type", b"").partition(b";")[0].strip() != _JSON:
             raise Refused(415, "send application/json")
+        body = await body_of(receive)
+        if body is None:
+            raise Refused(413, "too large")
         try:
-            asked: Any = orjson.loads(await _body(receive))
+            asked: Any = orjson.loads(body)
             action, content = str(asked["action"]), asked.get("content")
         except (orjson.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
             raise Refused(400, "send an object with an action") from error
@@ -322,18 +324,6 @@ def _is_near(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
-
-
-async def _body(receive: AsgiReceive) -> bytes:
-    body = bytearray()
-    more = True
-    while more:
-        message = await receive()
-        body += message.get("body", b"")
-        more = message.get("more_body", False)
-        if len(body) > _MOST_BODY:
-            raise Refused(413, "too large")
-    return bytes(body)
 
 
 async def _until_gone(receive: AsgiReceive) -> None:

@@ -14,15 +14,13 @@ from typing import Any, Final
 import orjson
 
 from openmeter_collector import bloblang
-from openmeter_collector.admin.pages import HEADERS, static
+from openmeter_collector.admin.pages import HEADERS, body_of, static
 from openmeter_collector.bloblang import DELETED, NOTHING, SimpleDocument
 from openmeter_collector.component.env import AsgiReceive, AsgiSend, Scope
 from openmeter_collector.server.guards import answer
 from openmeter_collector.values import json as value_json
 from openmeter_collector.values import json_exact
 
-MOST_BYTES: Final = 4 << 20
-"""Of a request: document and mapping together."""
 _PATIENCE: Final = 5.0
 _STATIC: Final = {
     "/": ("playground.html", b"text/html; charset=utf-8"),
@@ -144,17 +142,12 @@ class Playground:
         if headers.get(b"content-type", "").partition(";")[0].strip() != "application/json":
             await _say(send, 415, b"send application/json\n")
             return
-        body = bytearray()
-        more = True
-        while more:
-            message = await receive()
-            body += message.get("body", b"")
-            more = message.get("more_body", False)
-            if len(body) > MOST_BYTES:
-                await _say(send, 413, b"too large\n")
-                return
+        body = await body_of(receive)
+        if body is None:
+            await _say(send, 413, b"too large\n")
+            return
         try:
-            asked = orjson.loads(bytes(body))
+            asked = orjson.loads(body)
             document, mapping = str(asked["document"]), str(asked["mapping"])
         except (orjson.JSONDecodeError, KeyError, TypeError):
             await _say(send, 400, b"send an object with document and mapping\n")
