@@ -144,6 +144,28 @@ async def test_the_slot_moves_on_only_when_changes_are_safe(shop):
     await asyncio.wait({reading})
 
 
+async def test_the_slot_of_a_snapshot_is_made_only_when_it_is_safe_that_the_snapshot_was_begun(
+    shop,
+):
+    """A slot that is there without that note would be followed, and the rows before it never read."""
+    held = []
+
+    class Holding(Kept):
+        async def put(self, delivery):
+            held.append(delivery)
+
+    node = follow(shop, stream_snapshot=True)
+    reading = asyncio.ensure_future(read_until(node, 10**9, Holding()))
+    await eventually(lambda: held)
+    await execute(shop, "SELECT pg_sleep(0.3)")  # there has been time to make it
+    slots = "SELECT count(*) AS n FROM pg_replication_slots"
+    assert (await ask(shop, slots))["n"] == 0
+    held[0].settle(None)
+    await until_followed(shop)
+    reading.cancel()
+    await asyncio.wait({reading})
+
+
 async def test_a_large_value_that_did_not_change_is_said_or_known(shop):
     kept = Kept()
     node = follow(shop, unchanged_toast_value="(unchanged)")

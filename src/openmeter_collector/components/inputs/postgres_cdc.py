@@ -303,6 +303,8 @@ class _Follower:
             if not self._config.stream_snapshot:
                 return
         yield await self._marked.delivery([], _SNAPSHOT, b"begun")
+        # A slot without this on disk would be followed after a crash, and the rows before it never read.
+        await self._marked.all_safe()
         snapshot = ""
         async with await self._connect(replication="database") as maker:
             # The snapshot is there for as long as this connection does nothing else.
@@ -350,7 +352,8 @@ class _Follower:
         moved = measured = self._env.monotonic()
         while True:
             # What is committed up to here is looked at; if nothing of it is ours, none of it is needed.
-            cursor = await connection.execute("SELECT pg_current_wal_lsn()::text")
+            # Flushed, not only written: a look ends at what is flushed, and a commit between would be lost.
+            cursor = await connection.execute("SELECT pg_current_wal_flush_lsn()::text")
             ((upto,),) = await cursor.fetchall()
             look = Look(self._slot, position)
             source = look.batches(connection, upto)
