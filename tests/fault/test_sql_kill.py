@@ -5,6 +5,7 @@ the last life is what all lives together have read, and a row that was read twic
 """
 
 import asyncio
+import json
 import os
 import random
 import signal
@@ -12,12 +13,13 @@ import subprocess
 import sys
 import threading
 import time
+from collections import defaultdict
 
 import pytest
 from sink import Sink, wait_for
 
 from kit.databases import SERVERS
-from kit.sql import driver_for
+from kit.sql import driver_for, execute
 
 LIVES = 3
 TABLES = {
@@ -127,12 +129,16 @@ async def prepare(server):
 
 
 async def ids_of(server):
+    return [f"orders/{row['id']}" for row in await rows_of(server, "SELECT id FROM orders")]
+
+
+async def rows_of(server, query):
     from openmeter_collector.components.sql.contract import Statement  # noqa: PLC0415
 
     database = driver_for(server)
-    ((*rows,),) = [await database.run([Statement("SELECT id FROM orders")], 10**6)]
+    (rows,) = await database.run([Statement(query)], 10**6)
     await database.close()
-    return [f"orders/{row['id']}" for row in rows[0]]
+    return rows
 
 
 def start(config):
@@ -172,3 +178,141 @@ output: {{file: {{path: "{folder}/rows"}}}}
         assert process.returncode == 0, output
         assert f"delivered={rows}".encode() in output
     return usage.ru_maxrss / 1024
+
+
+FOLLOW = """
+http: {{enabled: false}}
+logger: {{level: info}}
+input:
+  label: orders
+  postgres_cdc:
+    dsn: "{dsn}"
+    schema: public
+    tables: [orders]
+    slot_name: meter
+    stream_snapshot: true
+    snapshot_batch_size: 500
+    checkpoint_limit: 40
+    poll_interval: 10ms
+    pg_standby_timeout: 50ms
+  processors:
+    - mapping: |
+        let place = meta("lsn").or("snapshot")
+        root = {{"specversion": "1.0", "id": "%s/%d/%d".format($place, this.id, this.version),
+          "source": "shop", "type": "order", "subject": "s", "time": this.changed,
+          "data": {{"row": this.id, "version": this.version, "operation": meta("operation"), "lsn": $place}}}}
+buffer:
+  sqlite: {{path: {folder}/buffer.db, min_free_bytes: 1MiB}}
+output:
+  openmeter:
+    url: {url}
+    max_in_flight: 1
+    batching: {{count: 200}}
+"""
+FOLLOWED = """
+CREATE TABLE orders (id BIGSERIAL PRIMARY KEY, version INT NOT NULL DEFAULT 1, changed TIMESTAMPTZ DEFAULT now());
+CREATE TABLE history (id BIGINT, version INT);
+CREATE FUNCTION remember() RETURNS trigger LANGUAGE plpgsql AS
+  'BEGIN INSERT INTO history VALUES (NEW.id, NEW.version); RETURN NULL; END';
+CREATE TRIGGER remember AFTER INSERT OR UPDATE ON orders FOR EACH ROW EXECUTE FUNCTION remember();
+INSERT INTO orders (version) SELECT 1 FROM generate_series(1, 3000)
+"""
+# Each is a transaction; a row may change twice in one, and one may need many batches.
+CHANGES = (
+    "INSERT INTO orders DEFAULT VALUES",
+    "INSERT INTO orders (version) SELECT 1 FROM generate_series(1, 100)",
+    "UPDATE orders SET version = version + 1, changed = now() WHERE id % 500 = {some}",
+    """BEGIN; UPDATE orders SET version = version + 1 WHERE id % 4 = {some} % 4;
+    UPDATE orders SET version = version + 1 WHERE id % 180 = {some} % 180; COMMIT""",
+    "BEGIN; UPDATE orders SET version = version + 1; ROLLBACK",
+)
+PLACE = "SELECT confirmed_flush_lsn::text AS place FROM pg_replication_slots"
+
+
+class Changer(Writer):
+    """Inserts and updates rows until it is told to stop."""
+
+    async def _write(self):
+        database = driver_for(self.server)
+        chance = random.Random(2)
+        while not self.stop.is_set():
+            await database.script(chance.choice(CHANGES).format(some=chance.randrange(500)))
+            self.count += 1
+            self.stop.wait(0.03)
+        await database.close()
+
+
+@pytest.mark.slow
+def test_changes_are_followed_once_and_in_order_whenever_the_collector_is_killed(tmp_path):
+    chance = random.SystemRandom()
+    with SERVERS["postgres"]() as server:
+        asyncio.run(execute(server, FOLLOWED))
+        sink, changer = Sink(), Changer(server)
+        sink.status = 503
+        config = tmp_path / "config.yaml"
+        config.write_text(FOLLOW.format(dsn=server.dsn, folder=tmp_path, url=sink.url))
+        changer.start()
+        process = start(config)
+        try:
+            # The first lives end about the time of the snapshot, the others among the changes.
+            for moves, most in ((0, 0.5), (1, 0.2), (2, 0.5), (2, 0.5), (2, 0.5)):
+                wait_for((tmp_path / "buffer.db").exists, what="the journal")
+                wait_for_moves(server, moves)
+                time.sleep(chance.uniform(0, most))
+                os.kill(process.pid, signal.SIGKILL)
+                process.communicate()
+                process = start(config)
+            sink.status = 204
+            wait_for(
+                lambda: sum(not one.startswith("snapshot") for one in list(sink.got)) > 500,
+                what="the changes",
+            )
+            changer.stop.set()
+            changer.join()
+            asyncio.run(execute(server, "INSERT INTO orders (id) VALUES (0)"))
+            wait_for(
+                lambda: list(sink.got)[-1].endswith("/0/1") or process.poll() is not None,
+                60,
+                "the last change",
+            )
+            process.send_signal(signal.SIGTERM)
+            output, _ = process.communicate()
+        finally:
+            process.kill()
+            changer.stop.set()
+            sink.close()
+        history = asyncio.run(rows_of(server, "SELECT id, version FROM history"))
+    read, changed, places = {}, defaultdict(list), []
+    for copies in sink.got.values():
+        # A snapshot that is begun anew reads rows again: the same row in the same version is the same event.
+        assert len(set(copies)) == 1
+        data = json.loads(copies[0])["data"]
+        row, version = data["row"], data["version"]
+        if data["operation"] == "read":
+            assert not places, "a row of the snapshot after a change"
+            read[row] = max(version, read.get(row, 0))
+            continue
+        assert len(copies) == 1, copies
+        changed[row].append(version)
+        places.append(tuple(int(part, 16) for part in data["lsn"].split("/")))
+    # The server's own book of changes; the snapshot stands for those before it.
+    expected = defaultdict(list)
+    for row in sorted(history, key=lambda row: row["version"]):
+        if row["version"] > read.get(row["id"], 0):
+            expected[row["id"]].append(row["version"])
+    assert changed == expected, output
+    assert places == sorted(places)
+    assert len(read) >= 3000
+    assert len(places) > 500
+    total = sum(len(copies) for copies in sink.got.values())
+    assert f"delivered={total}".encode() in output
+
+
+def wait_for_moves(server, count):
+    """Wait until the slot was made or moved on so many times: what came before is safe."""
+    for _ in range(count):
+        before = asyncio.run(rows_of(server, PLACE))
+        wait_for(
+            lambda before=before: asyncio.run(rows_of(server, PLACE)) != before,
+            what="a safe change",
+        )
