@@ -109,8 +109,12 @@ async def test_an_operator_sees_what_happens_and_brings_a_dead_letter_back(runni
     await sandbox.wait_for_events(21)
     await expect(page.locator("#letters tbody")).to_contain_text("No dead letters.")
 
+    await page.locator("#tail").get_by_role("button", name="Life of event").first.click()
+    await expect(page.locator("#life")).to_contain_text("Life of event")
+    await page.locator("#life").get_by_role("button", name="Close").click()
+
     await page.locator("#tail input[type=search]").fill("no such event")
-    await page.locator("#tail button").click()
+    await page.locator("#tail form button").click()
     await expect(page.locator("#tail tbody")).to_contain_text("nothing that fits")
     assert "planted-canary" not in await page.content()
     assert watched.wrong == []

@@ -12,9 +12,11 @@ from openmeter_collector.storage import letter_box
 from openmeter_collector.storage.audit import audited
 from openmeter_collector.storage.dead_letters import Letter, Wanted, find_letters, read_letter
 from openmeter_collector.storage.ledger import Line, total
+from openmeter_collector.storage.life import moments_of
 from openmeter_collector.storage.visit import changing, reading
 
 _MOST_TEXT: Final = 300
+_MOST_MOMENTS: Final = 200
 
 
 class _Facts(msgspec.Struct, gc=False):
@@ -101,6 +103,16 @@ def letter(path: str, number: int) -> dict[str, Any] | None:
         "edited": one.original is not None,
         "content": one.event.content.decode("utf-8", "replace"),
     }
+
+
+def life(path: str, event_id: str) -> list[dict[str, Any]]:
+    """What is known of one event, in the order it happened."""
+    with reading(Path(path)) as connection:
+        moments = sorted(set(moments_of(connection, event_id)))
+    return [
+        {"at": one.at_ms / 1000, "what": one.what, "source": one.source, "note": one.note}
+        for one in moments[:_MOST_MOMENTS]
+    ]
 
 
 def _summary(one: Letter) -> dict[str, Any]:

@@ -7,6 +7,7 @@
     GET  /ui/letters          dead letters                 ?pipeline=&q=
     GET  /ui/letters/N        one, with its event
     POST /ui/letters/N        {"action": "replay" | "drop" | "edit", "content": "..."}
+    GET  /ui/life             what is known of one event   ?pipeline=&id=
     GET  /ui/tail             events that passed lately    ?pipeline=&q=
     GET  /ui/windows          paths of the pages of scheduled inputs
          /ui/playground/      trying mappings, which reach neither environment nor files here
@@ -174,6 +175,10 @@ class LivePage:
             if found is None:
                 raise Refused(404, f"there is no letter {number} any more")
             return orjson.dumps(found)
+        if path == "/ui/life":
+            self._check_may_see(scope)
+            journal, event_id = self._journal(query), query.get("id", "")
+            return orjson.dumps(await asyncio.to_thread(journal_view.life, journal, event_id))
         if path == "/ui/tail":
             self._check_may_see(scope)
             return orjson.dumps(self._tail(query))

@@ -183,6 +183,18 @@ async def test_letters_are_found_read_edited_and_dropped(tmp_path):
         assert (books["balanced"], books["total"]["dropped"]) == (True, 1)
 
 
+async def test_the_life_of_an_event_is_told_in_order(tmp_path):
+    async with page_of(tmp_path, locked=True) as page:
+        moments = await page.json("/ui/life", query="id=bad-1")
+        assert [one["what"] for one in moments] == ["dead", "received"]  # the letter is from 1970
+        assert "no such meter" in moments[0]["note"]
+        await page.json("/ui/letters/1", "POST", {"action": "drop"})
+        assert "dropped" in {one["what"] for one in await page.json("/ui/life", query="id=bad-1")}
+        assert await page.json("/ui/life", query="id=unknown") == []
+    async with page_of(tmp_path / "2", locked=False) as page:
+        assert (await page("/ui/life", query="id=bad-1", client="192.0.2.7")).status == 403
+
+
 async def test_the_tail_is_searched_by_any_text(tmp_path):
     async with page_of(tmp_path, locked=True) as page:
         for number in range(3):

@@ -151,7 +151,7 @@ async function showLetters() {
       open.disabled = !may.see;
       open.setAttribute("aria-label", `Open letter ${letter.letter}`);
       open.addEventListener("click", () => openLetter(letter.letter));
-      row.append(element("td"), element("td", moment(letter.last_attempt)), ...["id", "type", "subject", "reason"].map((key) => element("td", letter[key] ?? "–")));
+      row.append(element("td"), element("td", moment(letter.last_attempt)), idCell(letter.id), ...["type", "subject", "reason"].map((key) => element("td", letter[key] ?? "–")));
       row.firstChild.append(open);
       return row;
     });
@@ -159,6 +159,32 @@ async function showLetters() {
   } catch (error) {
     table(section, [["dead letters"]], [], error.message);
   }
+}
+
+function idCell(id) {
+  const cell = element("td");
+  if (!id || !may.see) {
+    cell.textContent = id ?? "–";
+    return cell;
+  }
+  const button = element("button", id);
+  button.setAttribute("aria-label", `Life of event ${id}`);
+  button.addEventListener("click", () => openLife(id));
+  cell.append(button);
+  return cell;
+}
+
+async function openLife(id) {
+  const dialog = byId("life");
+  byId("life-title").textContent = `Life of event ${id}`;
+  try {
+    const moments = await asked("life", { id });
+    const items = moments.map((one) => element("li", `${moment(one.at)}: ${one.what}${one.note ? " (" + one.note + ")" : ""}`));
+    dialog.querySelector("ol").replaceChildren(...(items.length ? items : [element("li", "Nothing is known any more; keep_sent keeps what was delivered.")]));
+  } catch (error) {
+    dialog.querySelector("ol").replaceChildren(element("li", error.message, "wrong"));
+  }
+  if (!dialog.open) dialog.showModal();
 }
 
 async function openLetter(number) {
@@ -208,7 +234,7 @@ async function showTail() {
     const events = await asked("tail", { q: section.querySelector("[name=q]").value });
     const rows = events.map((event) => {
       const row = element("tr");
-      row.append(...["time", "id", "type", "subject"].map((key) => element("td", String(event[key] ?? "–"))), element("td", event.content, "content"));
+      row.append(element("td", String(event.time ?? "–")), idCell(typeof event.id === "string" ? event.id : null), ...["type", "subject"].map((key) => element("td", String(event[key] ?? "–"))), element("td", event.content, "content"));
       return row;
     });
     table(section, [["time"], ["id"], ["type"], ["subject"], ["event"]], rows, "Nothing passed yet, or nothing that fits.");
@@ -238,6 +264,8 @@ for (const [id, refresh] of [["letters", showLetters], ["tail", showTail]]) {
   byId(id).querySelector("form").addEventListener("submit", (event) => { event.preventDefault(); refresh(); });
 }
 for (const button of byId("letter").querySelectorAll("button")) button.addEventListener("click", () => act(button.dataset.action));
+
+byId("life").querySelector("button").addEventListener("click", () => byId("life").close());
 
 const source = new EventSource("/ui/events");
 source.addEventListener("message", (event) => show(JSON.parse(event.data)));
