@@ -68,7 +68,6 @@ def settle_differences(connection: apsw.Connection) -> int:
 def _counted(connection: apsw.Connection, frame_id: int, events: int, done: bytes | None) -> Tally:
     payload = connection.execute("SELECT payload FROM frames WHERE id = ?", (frame_id,)).get
     try:
-        assert isinstance(payload, bytes)
         batch = decode_frame(payload)
     except StorageError:
         return {NO_NAMES: events - (bytes(done).count(1) if done else 0)}

@@ -77,12 +77,14 @@ def encode_frame(batch: Sequence[Message]) -> bytes:
     return MAGIC + struct.pack("<I", crc32(rest)) + rest
 
 
-def decode_frame(payload: bytes) -> Batch:
-    """Unpack the messages of a frame.
+def decode_frame(payload: object) -> Batch:
+    """Unpack the messages of a frame, as it came from its row.
 
     Raises:
         StorageError: the bytes are not a whole, undamaged frame.
     """
+    if not isinstance(payload, bytes):  # the row says what its columns are, and it may be damaged
+        raise StorageError(f"frame is {type(payload).__name__}; bytes are expected")
     if len(payload) < _HEAD.size:
         raise StorageError(f"frame of {len(payload)} bytes: cut off inside its head")
     magic, checksum, count, map_count = _HEAD.unpack_from(payload)

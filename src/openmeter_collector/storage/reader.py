@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Final
 
 import apsw
+import msgspec
 
 from openmeter_collector.errors import StorageError
 from openmeter_collector.message import Batch
@@ -149,14 +150,17 @@ def _read_page(connection: apsw.Connection, after: int, most: int) -> _Page:
             page.read_to = int(frame_id)
             rows += 1
             try:
-                batch = decode_frame(bytes(payload))
-            except StorageError as error:
-                page.damaged.append(DamagedFrame(page.read_to, events, length, str(error)))
+                batch = decode_frame(payload)
+                tally = _tally(batch, done, packed)
+                frame = StoredFrame(page.read_to, int(received_ms), int(length), batch, tally, done)
+            except (StorageError, TypeError, ValueError, msgspec.MsgspecError) as error:
+                # A flipped bit in the head of a row makes a number of a blob, or nothing of it.
+                page.damaged.append(
+                    DamagedFrame(page.read_to, _whole(events), _whole(length), str(error))
+                )
                 continue
-            tally = _tally(batch, done, packed)
-            frame = StoredFrame(page.read_to, int(received_ms), length, batch, tally, done)
             page.frames.append(frame)
-            size += int(length)
+            size += frame.size
             if size >= _PAGE_BYTES:
                 break
         else:
@@ -164,6 +168,10 @@ def _read_page(connection: apsw.Connection, after: int, most: int) -> _Page:
     finally:
         cursor.close()
     return page
+
+
+def _whole(value: object) -> int:
+    return value if isinstance(value, int) else 0
 
 
 def _tally(batch: Batch, done: bytes | None, packed: bytes | None) -> Tally:

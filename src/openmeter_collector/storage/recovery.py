@@ -20,7 +20,7 @@ another name, gets its finished name when it is complete, and only then is the d
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,6 +29,7 @@ from typing import Any, Final
 import apsw
 
 from openmeter_collector.errors import StorageError
+from openmeter_collector.message import Batch
 from openmeter_collector.storage.audit import settle_differences
 from openmeter_collector.storage.frame import decode_frame
 from openmeter_collector.storage.mended import mended_head
@@ -93,6 +94,9 @@ def open_or_set_aside(path: Path, durability: Durability) -> Opened:
             return _look(path, durability)
         except (apsw.NotADBError, apsw.CorruptError, apsw.SQLError) as error:
             reason = str(error)
+        except (TypeError, ValueError) as error:
+            # SQLite does not see it when the head of a row says another type than was written.
+            reason = f"a row holds what was never written: {error}"
     report = _set_aside(path, reason)
     opened = _look(path, durability)
     opened.report = report
@@ -279,11 +283,24 @@ def _frames(source: apsw.Connection, report: SetAside) -> Iterator[tuple[Any, ..
             return
         after = int(row[0])
         try:
-            decode_frame(bytes(row[6]))
+            batch = decode_frame(row[6])
         except StorageError:
             report.lost_frames += 1
             continue
-        yield tuple(row)
+        yield _mended(row, batch)
+
+
+def _mended(row: Sequence[Any], batch: Batch) -> tuple[Any, ...]:
+    """A row whose events are whole, with what is not what it should be beside them made anew."""
+    number, received_ms, _, _, done, tally, payload = row
+    if not isinstance(received_ms, int):
+        received_ms = time.time_ns() // 1_000_000
+    if not isinstance(done, bytes) or len(done) != len(batch):
+        done = None
+    if not isinstance(tally, bytes):
+        tally = None
+    size = sum(len(message.content) for message in batch)
+    return number, received_ms, len(batch), size, done, tally, payload
 
 
 def _columns(connection: apsw.Connection, table: str) -> list[str]:

@@ -111,7 +111,7 @@ class Reader:
             page = list(self.connection.execute(_READ[table], (after, _PAGE)))
             for row_id, received_ms, done, payload in page:
                 after = int(row_id)
-                yield after, int(received_ms), done, bytes(payload)
+                yield after, int(received_ms), done, payload
             if len(page) < _PAGE:
                 return
 
