@@ -20,7 +20,6 @@ Changes need the password.
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from html import escape
@@ -38,6 +37,7 @@ from openmeter_collector.component.env import AsgiReceive, AsgiSend, Scope
 from openmeter_collector.engine.status import PipelineStatus
 from openmeter_collector.errors import CollectorError
 from openmeter_collector.server.guards import answer
+from openmeter_collector.values.addresses import is_loopback
 
 _PERIOD: Final = 1.0
 _MOST_VIEWERS: Final = 32
@@ -283,7 +283,7 @@ class LivePage:
         host = dict(scope["headers"]).get(b"host", b"").decode("latin-1").lower()
         name = host.rpartition(":")[0] if host.rpartition(":")[2].isdigit() else host
         # By the name, too: a page from elsewhere may have one that leads to this machine.
-        return client is not None and _is_near(client[0]) and name.strip("[]") in _LOCAL_NAMES
+        return client is not None and is_loopback(client[0]) and name.strip("[]") in _LOCAL_NAMES
 
     def _check_may_see(self, scope: Scope) -> None:
         if not self._may_see(scope):
@@ -322,13 +322,6 @@ def _number(path: str) -> int:
     if not text.isdigit() or len(text) > 18:
         raise Refused(404, "a letter has a number")
     return int(text)
-
-
-def _is_near(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 async def _until_gone(receive: AsgiReceive) -> None:

@@ -8,7 +8,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
@@ -16,6 +15,7 @@ import orjson
 
 from openmeter_collector.component.env import AsgiReceive, AsgiSend, Scope
 from openmeter_collector.errors import CollectorError
+from openmeter_collector.values.addresses import is_loopback
 from openmeter_collector.values.windows import Ledger, Span, moment_of, moment_text
 
 _MOST_BODY: Final = 4096
@@ -50,7 +50,7 @@ class WindowPage:
     async def _post(self, scope: Scope, receive: AsgiReceive) -> tuple[int, dict[str, Any]]:
         client = scope.get("client")
         # What is accepted is not billed; that is not for everybody who can reach the port.
-        if not client or not _is_near(client[0]):
+        if not client or not is_loopback(client[0]):
             return 403, {"error": "only from the machine the collector runs on"}
         message = await receive()
         content = message.get("body", b"")
@@ -101,10 +101,3 @@ def _shown(span: Span) -> dict[str, Any]:
     if span.rest:
         shown["parts"] = len(span.rest)
     return shown
-
-
-def _is_near(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
