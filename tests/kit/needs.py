@@ -38,6 +38,7 @@ class Need:
         find: where it is, or None.
         get: fetches it, and returns what went wrong, or None.
         debian: packages that bring it, installed when this is root's machine.
+        by_hand: where it is said how to get it, when nothing here can.
     """
 
     name: str
@@ -45,6 +46,7 @@ class Need:
     find: Callable[[], Path | None]
     get: Callable[[], str | None] | None = None
     debian: tuple[str, ...] = ()
+    by_hand: str = ""
 
 
 def node() -> Path | None:
@@ -178,6 +180,30 @@ def _get_package(name: str, requirements: Path) -> str | None:
     return _fill(CACHE / f"{name}-{_digest(requirements)}", install)
 
 
+def api_server() -> Path | None:
+    """The program of Kubernetes' API server."""
+    return _of_kubernetes("kube-apiserver")
+
+
+def etcd() -> Path | None:
+    """The program that it keeps its objects in."""
+    return _of_kubernetes("etcd")
+
+
+def controllers() -> Path | None:
+    """The program of `kube-controller-manager`."""
+    return _of_kubernetes("kube-controller-manager")
+
+
+def _of_kubernetes(name: str) -> Path | None:
+    """In the folder that is named as for controller-runtime's envtest, or on PATH."""
+    said = os.environ.get("KUBEBUILDER_ASSETS")
+    if said and (Path(said) / name).exists():
+        return Path(said) / name
+    found = shutil.which(name)
+    return Path(found) if found else None
+
+
 def on_path(*names: str) -> Callable[[], Path | None]:
     """Finds a program by the first of its names that is there."""
 
@@ -231,6 +257,18 @@ NEEDS = (
         otel_collector,
         _get_otel_collector,
     ),
+    *(
+        Need(name, used_by, find, by_hand="tests/integration/kubernetes/README.md")
+        for name, used_by, find in (
+            ("kube-apiserver", "tests/integration/kubernetes", api_server),
+            ("etcd", "tests/integration/kubernetes", etcd),
+            (
+                "kube-controller-manager",
+                "tests/integration/kubernetes/test_chart.py",
+                controllers,
+            ),
+        )
+    ),
 )
 
 
@@ -239,7 +277,8 @@ def require(name: str) -> Path:
     need = next(one for one in NEEDS if one.name.startswith(name))
     found = need.find()
     if found is None:
-        pytest.skip(f"{need.name} is missing; ./dev test gets it")
+        how = f"{need.by_hand} says how to get it" if need.by_hand else "./dev test gets it"
+        pytest.skip(f"{need.name} is missing; {how}")
     return found
 
 

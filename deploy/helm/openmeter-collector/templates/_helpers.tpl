@@ -13,8 +13,8 @@
 {{- end }}
 
 {{- define "collector.selectorLabels" -}}
-app.kubernetes.io/name: {{ include "collector.name" . }}
-app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/name: {{ include "collector.name" . | quote }}
+app.kubernetes.io/instance: {{ .Release.Name | quote }}
 {{- end }}
 
 {{- define "collector.labels" -}}
