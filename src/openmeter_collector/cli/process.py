@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from contextlib import AsyncExitStack, suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import orjson
 
@@ -28,6 +28,10 @@ from openmeter_collector.server.listener import listen
 from openmeter_collector.server.service import Service
 from openmeter_collector.telemetry.log_file import LogFile
 from openmeter_collector.telemetry.logs import Log, LogOptions
+
+_PAGE: Final = (
+    "The live page: the pipeline at work, the books, dead letters, a playground for mappings."
+)
 
 
 def log_of(config: Config, level: str | None, *, to_stdout: bool = True) -> Log:
@@ -153,7 +157,8 @@ async def serve(
         locked=http.basic_auth.enabled or any(http.tokens),
     )
     await stack.enter_async_context(page.running())
-    await stack.enter_async_context(service.mount(["/ui", "/ui/"], page))
+    await stack.enter_async_context(service.mount(["/ui"], page, _PAGE))
+    await stack.enter_async_context(service.mount(["/ui/"], page, "What the page at /ui asks for."))
     options = ListenOptions(http.address, tls=tls_of(http))
     bound = await stack.enter_async_context(listen(guarded(service, http), options))
     log.info("serving probes and metrics", address=bound.address)

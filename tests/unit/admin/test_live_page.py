@@ -2,21 +2,24 @@
 
 import asyncio
 import json
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 
 import pytest
 
 from kit.pipes import surroundings
 from openmeter_collector.admin.live_page import LivePage
 from openmeter_collector.admin.snapshot import Gatherer
+from openmeter_collector.cli.process import serve
 from openmeter_collector.cli.registry import standard_registry
 from openmeter_collector.component.buffer import DeadLetter, Undeliverable
 from openmeter_collector.config import load
 from openmeter_collector.engine.run import Pipeline
 from openmeter_collector.errors import BatchFailed
 from openmeter_collector.message import Delivery, Message
+from openmeter_collector.server.service import Service
 from openmeter_collector.storage.journal import Journal, JournalOptions
 from openmeter_collector.telemetry.counters import MetricStore
+from openmeter_collector.telemetry.logs import Log, LogOptions
 from openmeter_collector.testing.env import ask
 
 CONFIG = """
@@ -228,3 +231,13 @@ async def test_mappings_tried_here_reach_neither_environment_nor_files(tmp_path,
             assert b"canary" not in said.body
         body = {"document": '{"a":1}', "mapping": "root = this.a + 1"}
         assert (await page.json("/ui/playground/attempt", "POST", body))["result"] == "2"
+
+
+async def test_the_list_of_endpoints_says_what_the_page_is():
+    service = Service(MetricStore())
+    config = load("http: {address: '127.0.0.1:0'}\ninput: {stdin: {}}", standard_registry(), env={})
+    async with AsyncExitStack() as stack:
+        await serve(stack, service, config, Log(LogOptions(), len))
+        listed = json.loads(service.endpoints()[2])
+    assert "live page" in listed["/ui"].lower()
+    assert "/ui" in listed["/ui/"]
