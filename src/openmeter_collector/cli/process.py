@@ -7,7 +7,7 @@ import gc
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from contextlib import AsyncExitStack, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -134,12 +134,12 @@ async def serve(
     service: Service,
     config: Config,
     log: Log,
-    secrets: Iterable[str] = (),
+    secrets: Collection[str] = (),
 ) -> None:
     """Probes and metrics, for as long as `stack` is open; nothing if the config switches it off.
 
     Args:
-        secrets: values that the debug endpoints must not show.
+        secrets: values that pages and the debug endpoints must not show; more may be added.
 
     Raises:
         ConfigError: the service cannot be opened as it is configured.
@@ -155,6 +155,7 @@ async def serve(
         lambda: service.pipelines,
         service.mounted,
         locked=http.basic_auth.enabled or any(http.tokens),
+        secrets=secrets,
     )
     await stack.enter_async_context(page.running())
     await stack.enter_async_context(service.mount(["/ui"], page, _PAGE))
