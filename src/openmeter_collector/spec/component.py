@@ -13,9 +13,21 @@ import types
 import typing
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, dataclass
-from typing import Any, Final, Literal, TypedDict, TypeVar, Unpack, dataclass_transform
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Final,
+    Literal,
+    TypedDict,
+    TypeVar,
+    Unpack,
+    dataclass_transform,
+)
 
 from openmeter_collector.spec.types import FieldType, type_of
+
+if TYPE_CHECKING:  # the language is large, and most configs need none of it here
+    from openmeter_collector.bloblang import Mapping as LanguageMapping
 
 T = TypeVar("T")
 
@@ -107,6 +119,7 @@ class ComponentSpec:
         dangerous: what it can do that not every config may (see `spec.trust`), or "".
         expand: of a template: makes the component that stands for it, as plain values, of a config
             and a label. Raises `ConfigError`.
+        metric_names: of a template: makes the mapping of metrics' names of a label.
     """
 
     kind: str
@@ -121,6 +134,7 @@ class ComponentSpec:
     value: str = ""
     dangerous: Literal["", "programs", "files"] = ""
     expand: Callable[[Any, str], Any] | None = None
+    metric_names: Callable[[str], LanguageMapping] | None = None
 
     @property
     def fields(self) -> Mapping[str, FieldSpec]:
