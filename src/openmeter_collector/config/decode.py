@@ -232,6 +232,23 @@ class Decoder:
             )
         return self.value(t.ListOf(t.Child("processor"), frozen=True), value, f"{path}.processors")
 
+    @property
+    def _files(self) -> bool:
+        return "files" in self._trust.powers
+
+    def _no_file(self, place: Place, what: str, path: str) -> object:
+        return self.report(
+            place,
+            "not_allowed",
+            f"{what} is not allowed here: it reads or writes files",
+            path,
+            hint=self._how_to_read_files,
+        )
+
+    @property
+    def _how_to_read_files(self) -> str:
+        return self._trust.how.format("files", "files")
+
     def _ours(self, place: Place, what: str, path: str) -> None:
         self.report(place, "ours", f"{what} is known to this collector only", path, severity="ours")
 
@@ -308,6 +325,8 @@ class Decoder:
             value = self.value(one.type, tree, path, hidden=one.secret)
         if value is FAULTY or value is None:
             return value
+        if one.file and not self._files and one.file(value):
+            return self._no_file(tree.place, f"field {one.name!r}", path)
         if one.ours:
             self._ours(tree.place, f"field {one.name!r}", path)
         if one.deprecated:
@@ -353,7 +372,7 @@ class Decoder:
         if not isinstance(tree, Scalar):
             return self.report.wrong(tree, go_name, path)
         try:
-            return scalars.DECODE[kind.kind](tree)
+            return scalars.decode(kind.kind, tree, "" if self._files else self._how_to_read_files)
         except CodeError as error:
             quiet = "the code in a secret value does not compile"
             found, _, hint = str(error).partition("; ")

@@ -67,6 +67,8 @@ class FieldSpec:
         maximum: largest number, longest list or text.
         lint: told the decoded value, says what is wrong with it, or None.
         ours: only this collector knows the field.
+        file: whether a decoded value of it has files read or written that the config names; not
+            every config may (see `spec.trust`). Not for components that are dangerous altogether.
     """
 
     name: str
@@ -84,6 +86,7 @@ class FieldSpec:
     minimum: float | None = None
     maximum: float | None = None
     lint: Callable[[Any], str | None] | None = None
+    file: Callable[[Any], bool] | None = None
 
     @property
     def required(self) -> bool:
@@ -162,6 +165,7 @@ def field(
     minimum: float | None = None,
     maximum: float | None = None,
     lint: Callable[[Any], str | None] | None = None,
+    file: Callable[[Any], bool] | None = None,
 ) -> Any:
     """Describe one field; see `FieldSpec`. `default` must be given by keyword to be one."""
     if default_config:
@@ -178,6 +182,7 @@ def field(
         "minimum": minimum,
         "maximum": maximum,
         "lint": lint,
+        "file": file,
     }
     made: Any = dataclasses.field(
         default=default, default_factory=default_factory, metadata={"field": about}
