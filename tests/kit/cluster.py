@@ -120,7 +120,7 @@ class Cluster:
 
         The server's memory has the latest versions even after etcd has compacted them, so it is started anew.
         """
-        self.stop_api_server()
+        self.stop_api_server(signal.SIGKILL)
         key = base64.b64encode(b"/").decode()
         reached = self._ask_etcd("/v3/kv/range", {"key": key})["header"]["revision"]
         self._ask_etcd("/v3/kv/compaction", {"revision": reached})

@@ -25,6 +25,7 @@ _JS = ROOT / "tests" / "e2e" / "js"
 _HELM = ROOT / "tests" / "deploy" / "helm.txt"
 _CHDB = ROOT / "tests" / "integration" / "sql" / "chdb.txt"
 _OTELCOL = ROOT / "tests" / "e2e" / "otelcol" / "requirements.txt"
+_SBOM = ROOT / "requirements" / "sbom.txt"
 _POLICY = Path("/usr/sbin/policy-rc.d")
 
 
@@ -168,6 +169,16 @@ def _get_helm() -> str | None:
     return _get_package("helm", _HELM)
 
 
+def cyclonedx() -> Path | None:
+    """The folder with what writes down what is in an environment."""
+    found = CACHE / f"cyclonedx-{_digest(_SBOM)}"
+    return found if found.is_dir() else None
+
+
+def _get_cyclonedx() -> str | None:
+    return _get_package("cyclonedx", _SBOM)
+
+
 def _get_package(name: str, requirements: Path) -> str | None:
     """Put a package that must not be in the environment into a folder of its own."""
 
@@ -218,6 +229,7 @@ NEEDS = (
     Need("PostgreSQL", "tests/integration/sql", postgres_programs, debian=("postgresql",)),
     Need("MariaDB", "tests/integration/sql", mariadb, debian=("mariadb-server",)),
     Need("Helm (helm-python-sdk)", "tests/deploy/test_chart.py", helm, _get_helm),
+    Need("cyclonedx-bom", "tests/deploy/test_sbom.py", cyclonedx, _get_cyclonedx),
     Need(
         "promtool",
         "tests/deploy/test_monitoring.py",
