@@ -32,6 +32,7 @@ WRONG = {
     "ingress.enabled needs service.enabled": {"preset": "otel", "ingress": {"enabled": True}},
     "replicaCount": {"preset": "otel", "replicaCount": "three"},
     "sotrage": {"preset": "otel", "sotrage": {"enabled": True}},
+    "/workers": {"preset": "otel", "workers": 0},
     "duration": {"preset": "otel", "leaderElection": {"lease": {"duration": "10 seconds"}}},
 }
 
@@ -159,6 +160,26 @@ def test_the_journal_is_on_the_volume(rendered, name):
 )
 def test_where_the_configuration_comes_from(rendered, name, expected):
     assert pod_of(rendered, name)["containers"][0]["args"] == expected
+
+
+def test_workers_are_asked_for_and_each_is_scraped(rendered):
+    assert pod_of(rendered, "workers")["containers"][0]["args"] == [
+        "run", "--preset", "http-server", "--workers", "3"
+    ]  # fmt: skip
+    names = ["metrics", "metrics-1", "metrics-2"]
+    ports = pod_of(rendered, "workers")["containers"][0]["ports"]
+    assert {"metrics": 4195, "metrics-1": 4196, "metrics-2": 4197}.items() <= {
+        one["name"]: one["containerPort"] for one in ports
+    }.items()
+    found = objects_of(rendered, "workers")
+    headless = next(one for one in found if one.get("spec", {}).get("clusterIP") == "None")
+    assert [one["name"] for one in headless["spec"]["ports"]] == names
+    policy = one_of(rendered, "workers", "NetworkPolicy")["spec"]["ingress"][0]
+    assert [one["port"] for one in policy["ports"]] == names
+    for kind, where in (("ServiceMonitor", "endpoints"), ("PodMonitor", "podMetricsEndpoints")):
+        monitor = one_of(rendered, "workers", kind)
+        assert [one["port"] for one in monitor["spec"][where]] == names
+    assert "--workers" not in pod_of(rendered, "preset")["containers"][0]["args"]
 
 
 def test_a_config_arrives_as_it_was_written(rendered):

@@ -160,6 +160,7 @@ def test_the_unit_is_hardened():
         "SystemCallFilter=@system-service", "StateDirectory=openmeter-collector",
     ):  # fmt: skip
         assert f"\n{line}\n" in text, line
+    assert "\nKillMode=mixed\n" in text, "each worker would be told to end twice, and so at once"
     stop = int(re.search(r"TimeoutStopSec=(\d+)", text)[1])
     assert stop > 20, "longer than the default shutdown_timeout"
 

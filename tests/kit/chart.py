@@ -40,6 +40,13 @@ SETS = {
         "replicaCount": 3,
         "service": {"enabled": True, "type": "LoadBalancer", "annotations": {"a": "b"}},
     },
+    "workers": {
+        "preset": "http-server",
+        "workers": 3,
+        "service": {"enabled": True},
+        "networkPolicy": {"enabled": True},
+        "metrics": {"serviceMonitor": {"enabled": True}, "podMonitor": {"enabled": True}},
+    },
     "ingress": {
         "preset": "http-server",
         "service": {"enabled": True},
