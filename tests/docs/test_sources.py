@@ -6,11 +6,9 @@ import hmac
 import json
 import re
 import time
-from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from types import SimpleNamespace
 
-import aiohttp
 import pytest
 from opentelemetry._logs import LogRecord
 from opentelemetry.exporter.otlp.proto.grpc.metric_exporter import OTLPMetricExporter
@@ -23,6 +21,7 @@ from opentelemetry.sdk.resources import Resource
 
 from kit.aws import Aws, moto
 from kit.databases import SERVERS, clickhouse, postgres
+from kit.delivering import delivering, post
 from kit.pages import like, page, pages
 from kit.pods import pod
 from kit.prometheus import prometheus
@@ -30,13 +29,11 @@ from kit.run_ai import FakeRunAi
 from kit.sql import execute
 from kit.waiting import eventually
 from openmeter_collector.api import HttpResponse
-from openmeter_collector.cli.registry import standard_registry
 from openmeter_collector.component.env import ListenOptions
 from openmeter_collector.presets import preset
 from openmeter_collector.server.listener import listen
 from openmeter_collector.testing.kubernetes import FakeKubernetes
-from openmeter_collector.testing.running import free_port, running
-from openmeter_collector.testing.sandbox import Sandbox
+from openmeter_collector.testing.running import free_port
 
 EVERY = pytest.mark.parametrize("one", pages(), ids=lambda one: one.name)
 MEASURED = {
@@ -97,45 +94,8 @@ def test_a_page_goes_from_the_config_to_what_can_fail(one):
 # ---- what comes out ------------------------------------------------------------------------------
 
 
-@asynccontextmanager
-async def delivering(config, tmp_path, **env):
-    """A config under way in front of a local OpenMeter; gives how to wait for its events."""
-    async with Sandbox(tokens=["om_test"]).serve() as sandbox:
-
-        async def events(count=1):
-            await eventually(lambda: len(sandbox.events) >= count)
-            return [json.loads(event.raw) for event in sandbox.events]
-
-        env = {
-            "METRICS_ADDRESS": f"127.0.0.1:{free_port()}",
-            "BUFFER_PATH": str(tmp_path / "buffer.db"),
-            "OPENMETER_URL": sandbox.url,
-            "OPENMETER_TOKEN": "om_test",
-            **env,
-        }
-        async with running(config, standard_registry(), env) as collector:
-            events.lines = collector.lines
-            yield events
-
-
 def text_of(name):
     return preset(name).path.read_text()
-
-
-async def post(url, body, **headers):
-    """Send until somebody listens."""
-
-    async def answered():
-        try:
-            async with (
-                aiohttp.ClientSession() as client,
-                client.post(url, data=body, headers=headers) as answer,
-            ):
-                return answer.status
-        except aiohttp.ClientConnectionError:
-            return None
-
-    return await eventually(answered)
 
 
 async def test_an_event_over_http(tmp_path):
