@@ -67,15 +67,16 @@ async def test_a_message_is_deleted_when_all_its_objects_are_safe_and_not_before
     queue = await told(aws, bucket, "a+b", "c")
     intake = Intake("silent")
     async with listening(aws, queue, intake):
-        await eventually(lambda: intake.bodies == ["1", "2", "3"])
+        await eventually(lambda: sorted(intake.bodies) == ["1", "2", "3"])
         assert await aws.waiting(queue) == (0, 1)
         intake.deliveries[0].settle(None)
         await asyncio.sleep(0.2)
         assert await aws.waiting(queue) == (0, 1)
         intake.deliveries[1].settle(None)
         await eventually(lambda: gone(aws, queue))
-    meta = intake.messages[0].metadata
-    assert (meta["s3_key"], meta["s3_bucket"]) == ("a b", bucket)
+    keys = {message.content: message.metadata["s3_key"] for message in intake.messages}
+    assert keys == {b"1": "a b", b"2": "a b", b"3": "c"}
+    assert {message.metadata["s3_bucket"] for message in intake.messages} == {bucket}
 
 
 async def gone(aws, queue):
