@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
-from openmeter_collector.bloblang import DELETED, SimpleDocument
 from openmeter_collector.component.metrics import MetricsExporter
 from openmeter_collector.config.model import Config
 from openmeter_collector.engine.environment import ComponentEnv, Resources, Surroundings
-from openmeter_collector.errors import CollectorError
-from openmeter_collector.spec.fields import MappingText
-from openmeter_collector.telemetry.counters import Rewrite
-from openmeter_collector.telemetry.logs import Log
-from openmeter_collector.values import json
+from openmeter_collector.engine.metric_names import rewrite_by
 
 
 @asynccontextmanager
@@ -26,7 +21,7 @@ async def exporting(
         ConfigError: it cannot be opened as it is configured.
     """
     if config.metrics_mapping is not None:
-        surroundings.metrics.rewrite = rewrite_by(config.metrics_mapping, surroundings.log)
+        surroundings.metrics.rewrite = rewrite_by(config.metrics_mapping.program, surroundings.log)
     async with AsyncExitStack() as stack:
         exporter = None
         if config.metrics is not None:
@@ -39,23 +34,3 @@ async def exporting(
             if opened is not None:
                 surroundings.log.context.fields = opened.current_ids
         yield exporter
-
-
-def rewrite_by(mapping: MappingText, log: Log) -> Rewrite:
-    """The mapping asked about each metric: `this` is its name, metadata are its labels."""
-
-    def rewrite(name: str, labels: Mapping[str, str]) -> tuple[str, Mapping[str, str]] | None:
-        try:
-            document = SimpleDocument(json.dumps(name), dict(labels))
-            body, metadata = mapping.program.run([document], 0)
-        except CollectorError as error:
-            log.warning("the metrics mapping failed; the metric stays", name=name, error=str(error))
-            return name, labels
-        if body is DELETED:
-            return None
-        renamed = body if isinstance(body, str) and body else name
-        if metadata is not None:
-            labels = {key: str(value) for key, value in metadata.items()}
-        return renamed, labels
-
-    return rewrite
