@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 
 from openmeter_collector.bloblang import DELETED, SimpleDocument
 from openmeter_collector.component.metrics import MetricsExporter
+from openmeter_collector.component.tracer import Tracer
 from openmeter_collector.config.model import Config
 from openmeter_collector.engine.environment import ComponentEnv, Resources, Surroundings
 from openmeter_collector.errors import CollectorError
 from openmeter_collector.spec.fields import MappingText
-from openmeter_collector.telemetry.counters import Rewrite
+from openmeter_collector.telemetry.counters import Rewrite, Sampled
 from openmeter_collector.telemetry.logs import Log
 from openmeter_collector.values import json
 
@@ -38,7 +39,16 @@ async def exporting(
             surroundings.tracing.tracer = opened
             if opened is not None:
                 surroundings.log.context.fields = opened.current_ids
+                surroundings.metrics.sampled = _sampling(opened, surroundings.now)
         yield exporter
+
+
+def _sampling(tracer: Tracer, now: Callable[[], float]) -> Callable[[], Sampled | None]:
+    def sampled() -> Sampled | None:
+        ids = tracer.sampled_ids()
+        return None if ids is None else Sampled(*ids, now())
+
+    return sampled
 
 
 def rewrite_by(mapping: MappingText, log: Log) -> Rewrite:
