@@ -11,8 +11,8 @@ import sys
 import tempfile
 import time
 import uuid
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -23,13 +23,17 @@ import msgspec
 from openmeter_collector.bloblang import DELETED, NOTHING, MappingError, MappingFailed, compile  # noqa: A004
 from openmeter_collector.cli.files import private_file
 from openmeter_collector.cli.journal import (
-    journal_of,
+    JournalFile,
     journal_options,
+    journals_of,
+    json_option,
     printable,
+    say,
     shown_time,
     table,
     time_of,
 )
+from openmeter_collector.cli.progress import progress
 from openmeter_collector.errors import CollectorError, ConfigError
 from openmeter_collector.message import Message
 from openmeter_collector.storage import letter_box
@@ -38,8 +42,27 @@ from openmeter_collector.storage.visit import changing, reading
 from openmeter_collector.values import json as value_json
 from openmeter_collector.values.units import Duration
 
+Name = tuple[int, int]
+"""Which worker's, and its number there."""
+
+
+class _LetterName(click.ParamType[Name]):
+    """`17`, or `1:17` for letter 17 in the journal of worker 1."""
+
+    name = "letter"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Name:
+        """From what was typed."""
+        worker, _, number = str(value).rpartition(":")
+        if not number.isdecimal() or not (worker or "0").isdecimal():
+            self.fail(
+                f"{value!r} is no letter; write its number, as `dlq list` shows it", param, ctx
+            )
+        return int(worker or 0), int(number)
+
+
 _FILTERS: Final = (
-    click.argument("letters", nargs=-1, type=int),
+    click.argument("letters", nargs=-1, type=_LetterName()),
     click.option("--id", "event_id", help="Events of this id."),
     click.option("--source", help="Events of this source."),
     click.option("--type", "kind", help="Events of this type."),
@@ -51,11 +74,51 @@ _FILTERS: Final = (
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
-    """Which journal and which of its letters were named."""
+class Box:
+    """A journal, and which of its letters were asked for."""
 
     path: Path
+    worker: int
     wanted: Wanted
+
+    def named(self, letter: Letter | int) -> str:
+        """A letter as it is called on the command line."""
+        number = letter if isinstance(letter, int) else letter.id
+        return f"{self.worker}:{number}" if self.worker else str(number)
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """Which journals and which of their letters were named.
+
+    Attributes:
+        boxes: journals in which letters are looked for.
+        letters: that were named one by one.
+        everything: nothing was asked for in particular.
+    """
+
+    boxes: Sequence[Box]
+    letters: Sequence[Name]
+    everything: bool
+
+    @classmethod
+    def of(cls, journals: Sequence[JournalFile], letters: Sequence[Name], wanted: Wanted) -> Asked:
+        """From the command line.
+
+        Raises:
+            ConfigError: a letter of a worker that is not there was named.
+        """
+        there = {one.worker for one in journals}
+        if unknown := sorted({worker for worker, _ in letters} - there):
+            raise ConfigError(
+                f"there is no journal of worker {unknown[0]} here; see `dlq list` for what there is"
+            )
+        boxes = []
+        for one in journals:
+            numbers = tuple(number for worker, number in letters if worker == one.worker)
+            if numbers or not letters:
+                boxes.append(Box(one.path, one.worker, replace(wanted, letters=numbers)))
+        return cls(boxes, letters, not letters and wanted.everything)
 
 
 def asking(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -65,7 +128,7 @@ def asking(command: Callable[..., Any]) -> Callable[..., Any]:
         journal: Path | None,
         config_file: Path | None,
         env_files: tuple[Path, ...],
-        letters: tuple[int, ...],
+        letters: tuple[Name, ...],
         event_id: str | None,
         source: str | None,
         kind: str | None,
@@ -76,10 +139,12 @@ def asking(command: Callable[..., Any]) -> Callable[..., Any]:
         **more: Any,
     ) -> Any:
         wanted = Wanted(
-            letters, event_id, source, kind, subject, reason,
+            (), event_id, source, kind, subject, reason,
             time_of(since, "--since"), time_of(until, "--until"),
         )  # fmt: skip
-        return command(Asked(journal_of(journal, config_file, env_files), wanted), **more)
+        return command(
+            Asked.of(journals_of(journal, config_file, env_files), letters, wanted), **more
+        )
 
     functools.update_wrapper(run, command)  # with the options it has already
     for option in reversed(_FILTERS):
@@ -103,28 +168,29 @@ def dlq() -> None:
 @dlq.command("list")
 @asking
 @click.option("--limit", default=100, show_default=True, help="Newest letters shown; 0: all.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
+@json_option
 def list_(asked: Asked, limit: int, as_json: bool) -> int:
     """Print a line for each letter."""
-    with reading(asked.path) as connection:
-        found = list(find_letters(connection, asked.wanted))
+    found = list(_found(asked))
+    if len(asked.boxes) > 1:
+        found.sort(key=lambda one: one[1].last_attempt_ms)
     shown = found[-limit:] if limit else found
     if as_json:
-        for letter in shown:
-            click.echo(json.dumps(_facts(letter)))
+        for box, letter in shown:
+            click.echo(json.dumps(_facts(box, letter)))
         return 0
     if not shown:
         click.echo("no dead letters")
         return 0
     rows = [
         [
-            str(letter.id),
+            box.named(letter),
             shown_time(letter.last_attempt_ms),
             *(_short(name) for name in (letter.event_id, letter.event_type, letter.event_subject)),
             str(letter.attempts),
             _short(letter.reason, 60),
         ]
-        for letter in shown
+        for box, letter in shown
     ]
     heads = ["letter", "last attempt", "id", "type", "subject", "attempts", "reason"]
     click.echo(table(heads, rows))
@@ -135,17 +201,21 @@ def list_(asked: Asked, limit: int, as_json: bool) -> int:
 
 @dlq.command()
 @asking
-def show(asked: Asked) -> int:
+@json_option
+def show(asked: Asked, as_json: bool) -> int:
     """Print all that is known about letters, with the exact event."""
     _ask_for_some(asked, every=False)
-    with reading(asked.path) as connection:
-        _check_that_all_are_there(connection, asked)
-        for letter in find_letters(connection, asked.wanted):
-            for name, value in _facts(letter).items():
-                if value:
-                    text = value if isinstance(value, str) else json.dumps(value)
-                    click.echo(f"{name:<14} {printable(text)}")
-            click.echo()
+    _check_that_all_are_there(asked)
+    for box, letter in _found(asked):
+        facts = _facts(box, letter)
+        if as_json:
+            click.echo(json.dumps(facts))
+            continue
+        for name, value in (facts | {"letter": box.named(letter)}).items():
+            if value:
+                text = value if isinstance(value, str) else json.dumps(value)
+                click.echo(f"{name:<14} {printable(text)}")
+        click.echo()
     return 0
 
 
@@ -158,10 +228,11 @@ def export(asked: Asked, output: Path | None) -> int:
     """Write letters as JSON, one a line, with the exact bytes of their events."""
     stream = sys.stdout.buffer if output is None else private_file(output)
     count = 0
-    with reading(asked.path) as connection:
-        for letter in find_letters(connection, asked.wanted):
-            stream.write(json.dumps(_facts(letter)).encode() + b"\n")
+    with progress("letters written") as told:
+        for box, letter in _found(asked):
+            stream.write(json.dumps(_facts(box, letter)).encode() + b"\n")
             count += 1
+            told(1)
     stream.flush()
     if output is not None:
         stream.close()
@@ -177,8 +248,14 @@ def export(asked: Asked, output: Path | None) -> int:
 )
 @click.option("-f", "--file", "file", type=click.Path(path_type=Path), help="A file with one.")
 @click.option("--replay", "and_replay", is_flag=True, help="Put back what was changed.")
+@json_option
 def edit(
-    asked: Asked, every: bool, mapping: str | None, file: Path | None, and_replay: bool
+    asked: Asked,
+    every: bool,
+    mapping: str | None,
+    file: Path | None,
+    and_replay: bool,
+    as_json: bool,
 ) -> int:
     """Change the events of letters, with a mapping or in $EDITOR.
 
@@ -186,24 +263,43 @@ def edit(
     """
     _ask_for_some(asked, every=every)
     changed_by = _mapped(mapping, file) if mapping or file else _edited
-    changed: list[int] = []
-    with changing(asked.path) as connection:
-        _check_that_all_are_there(connection, asked)
-        for number in [letter.id for letter in find_letters(connection, asked.wanted)]:
-            letter = read_letter(connection, number)
-            content = changed_by(letter) if letter is not None else None
-            if letter is None or content is None or content == letter.event.content:
-                continue
-            if letter_box.edit(connection, letter, content):
-                changed.append(number)
-            else:
-                click.echo(
-                    f"letter {number}: was changed by somebody else; left as it is", err=True
-                )
-        if and_replay:
-            letter_box.replay(connection, changed)
-    click.echo(f"{len(changed)} letters changed{' and put back' if and_replay else ''}", err=True)
+    _check_that_all_are_there(asked)
+    done = 0
+    left: list[str] = []
+    for box in asked.boxes:
+        with changing(box.path) as connection:
+            changed = _change(connection, box, changed_by, left)
+            if and_replay:
+                letter_box.replay(connection, changed)
+        done += len(changed)
+    for name in left:
+        if not as_json:
+            click.echo(f"letter {name}: was changed by somebody else; left as it is", err=True)
+    say(
+        f"{done} letters changed{' and put back' if and_replay else ''}",
+        {"changed": done, "replayed": done if and_replay else 0, "left": left},
+        as_json=as_json,
+    )
     return 0
+
+
+def _change(
+    connection: apsw.Connection,
+    box: Box,
+    changed_by: Callable[[Letter], bytes | None],
+    left: list[str],
+) -> list[int]:
+    changed: list[int] = []
+    for number in [letter.id for letter in find_letters(connection, box.wanted)]:
+        letter = read_letter(connection, number)
+        content = changed_by(letter) if letter is not None else None
+        if letter is None or content is None or content == letter.event.content:
+            continue
+        if letter_box.edit(connection, letter, content):
+            changed.append(number)
+        else:
+            left.append(box.named(number))
+    return changed
 
 
 @dlq.command()
@@ -218,27 +314,34 @@ def edit(
     show_default=True,
     help="How long the backend remembers ids; older letters are warned about.",
 )
-def replay(asked: Asked, every: bool, new_ids: bool, dedupe_window: str) -> int:
+@json_option
+def replay(asked: Asked, every: bool, new_ids: bool, dedupe_window: str, as_json: bool) -> int:
     """Put letters back to be delivered, with the ids they have."""
     _ask_for_some(asked, every=every)
     oldest = (time.time() - float(_duration(dedupe_window))) * 1000
-    with changing(asked.path) as connection:
-        _check_that_all_are_there(connection, asked)
-        found = [
-            (letter.id, letter.first_attempt_ms)
-            for letter in find_letters(connection, asked.wanted)
-        ]
-        beyond = [number for number, first in found if first < oldest]
-        if beyond and not new_ids:
-            click.echo(
-                f"warning: {len(beyond)} letters are older than the backend's dedupe window "
-                f"({dedupe_window}), such as letter {beyond[0]}: should it have one of them after "
-                "all, it counts that again",
-                err=True,
-            )
-        renewed = _with_new_id if new_ids else None
-        done = letter_box.replay(connection, [number for number, _ in found], renewed)
-    click.echo(f"{done} letters put back", err=True)
+    _check_that_all_are_there(asked)
+    numbers: dict[Box, list[int]] = {box: [] for box in asked.boxes}
+    beyond: list[str] = []
+    for box, letter in _found(asked):
+        numbers[box].append(letter.id)
+        if letter.first_attempt_ms < oldest and not new_ids:
+            beyond.append(box.named(letter))
+    if beyond and not as_json:
+        click.echo(
+            f"warning: {len(beyond)} letters are older than the backend's dedupe window "
+            f"({dedupe_window}), such as letter {beyond[0]}: should it have one of them after "
+            "all, it counts that again",
+            err=True,
+        )
+    renewed = _with_new_id if new_ids else None
+    done = 0
+    total = sum(map(len, numbers.values()))
+    with progress("letters put back", total, silent=as_json) as told:
+        for box, named in numbers.items():
+            with changing(box.path) as connection:
+                done += letter_box.replay(connection, named, renewed, told)
+    facts = {"replayed": done, "beyond_dedupe_window": beyond}
+    say(f"{done} letters put back", facts, as_json=as_json)
     return 0
 
 
@@ -246,16 +349,22 @@ def replay(asked: Asked, every: bool, new_ids: bool, dedupe_window: str) -> int:
 @asking
 @_all_option
 @click.option("--yes", is_flag=True, help="Do not ask.")
-def drop(asked: Asked, every: bool, yes: bool) -> int:
+@json_option
+def drop(asked: Asked, every: bool, yes: bool, as_json: bool) -> int:
     """Let letters go for good. The books count them as dropped."""
     _ask_for_some(asked, every=every)
-    with changing(asked.path) as connection:
-        _check_that_all_are_there(connection, asked)
-        found = [letter.id for letter in find_letters(connection, asked.wanted)]
-        if found and not yes:
-            click.confirm(f"Let {len(found)} dead letters go for good?", abort=True)
-        done = letter_box.drop(connection, found)
-    click.echo(f"{done} letters dropped", err=True)
+    _check_that_all_are_there(asked)
+    numbers: dict[Box, list[int]] = {box: [] for box in asked.boxes}
+    for box, letter in _found(asked):
+        numbers[box].append(letter.id)
+    total = sum(map(len, numbers.values()))
+    if total and not yes:
+        click.confirm(f"Let {total} dead letters go for good?", abort=True, err=as_json)
+    done = 0
+    for box, named in numbers.items():
+        with changing(box.path) as connection:
+            done += letter_box.drop(connection, named)
+    say(f"{done} letters dropped", {"dropped": done}, as_json=as_json)
     return 0
 
 
@@ -263,27 +372,38 @@ def drop(asked: Asked, every: bool, yes: bool) -> int:
 
 
 def _ask_for_some(asked: Asked, *, every: bool) -> None:
-    if asked.wanted.everything and not every:
+    if asked.everything and not every:
         raise ConfigError("which letters? give their numbers, a filter such as --type, or --all")
 
 
-def _check_that_all_are_there(connection: apsw.Connection, asked: Asked) -> None:
+def _found(asked: Asked) -> Iterator[tuple[Box, Letter]]:
+    for box in asked.boxes:
+        with reading(box.path) as connection:
+            for letter in find_letters(connection, box.wanted):
+                yield box, letter
+
+
+def _check_that_all_are_there(asked: Asked) -> None:
     """A number that was typed wrong, or a letter that is gone, must not look like success.
 
     Raises:
         CollectorError: a number is that of no letter; a filter that finds none is no mistake.
     """
-    present = {letter.id for letter in find_letters(connection, Wanted(asked.wanted.letters))}
-    gone = sorted(set(asked.wanted.letters) - present)
-    if asked.wanted.letters and gone:
+    gone: list[str] = []
+    for box in asked.boxes if asked.letters else ():
+        with reading(box.path) as connection:
+            present = {one.id for one in find_letters(connection, Wanted(box.wanted.letters))}
+        gone += [box.named(number) for number in sorted(set(box.wanted.letters) - present)]
+    if gone:
         raise CollectorError(
-            f"there is no letter {', '.join(map(str, gone))}; nothing was done, see `dlq list`"
+            f"there is no letter {', '.join(gone)}; nothing was done, see `dlq list`"
         )
 
 
-def _facts(letter: Letter) -> dict[str, Any]:
+def _facts(box: Box, letter: Letter) -> dict[str, Any]:
     facts: dict[str, Any] = {
         "letter": letter.id,
+        **({"worker": box.worker} if box.worker else {}),
         "id": letter.event_id,
         "source": letter.event_source,
         "type": letter.event_type,

@@ -27,9 +27,10 @@ from openmeter_collector.cli.process import (
     tell_problems,
     tell_warnings,
 )
+from openmeter_collector.cli.roll import MOST, Roll
 from openmeter_collector.cli.watch import changes
 from openmeter_collector.cli.worker import CANNOT_START, SOMETHING_LEFT, Worker
-from openmeter_collector.cli.workers import MOST, Roll, Workers
+from openmeter_collector.cli.workers import Workers
 from openmeter_collector.config import Config, Reading
 from openmeter_collector.config.model import LogFile
 from openmeter_collector.engine.environment import Surroundings
