@@ -19,11 +19,11 @@ from openmeter_collector.cli.journal import (
     journal_of,
     journal_options,
     journals_of,
-    json_option,
     printable,
     say,
     shown_time,
 )
+from openmeter_collector.cli.options import json_option
 from openmeter_collector.cli.progress import progress
 from openmeter_collector.errors import ConfigError
 from openmeter_collector.message import Message
@@ -46,7 +46,13 @@ def buffer() -> None:
 @journal_options
 @json_option
 def stat(journal: Path | None, config_file: Path | None, env_files: Envs, as_json: bool) -> int:
-    """Print what the journal holds, in numbers."""
+    r"""Print what the journal holds, in numbers.
+
+    \b
+    Examples:
+      openmeter-collector buffer stat -c config.yaml
+      openmeter-collector buffer stat -j /data/buffer.db --json
+    """
     for number, one in enumerate(journals_of(journal, config_file, env_files)):
         with reading(one.path) as connection:
             found = tools.statistics(connection, one.path)
@@ -73,7 +79,16 @@ def _print_numbers(found: Mapping[str, Any]) -> None:
 @journal_options
 @json_option
 def verify(journal: Path | None, config_file: Path | None, env_files: Envs, as_json: bool) -> int:
-    """Check the file, every stored event and the books; end with 1 if something is wrong."""
+    r"""Check the file, every stored event and the books; end with 1 if something is wrong.
+
+    \b
+    Exit codes:
+      1  something is wrong; it is printed
+
+    \b
+    Examples:
+      openmeter-collector buffer verify -c config.yaml
+    """
     journals = journals_of(journal, config_file, env_files)
     wrong = False
     for one in journals:
@@ -94,7 +109,16 @@ def verify(journal: Path | None, config_file: Path | None, env_files: Envs, as_j
 @journal_options
 @click.option("--limit", default=0, help="Stop after so many events; 0: all.")
 def dump(journal: Path | None, config_file: Path | None, env_files: Envs, limit: int) -> int:
-    """Print the events that wait, as they are, one a line."""
+    r"""Print the events that wait, as they are, one a line.
+
+    \b
+    Exit codes:
+      1  some events cannot be read; the others are printed
+
+    \b
+    Examples:
+      openmeter-collector buffer dump -c config.yaml --limit 10
+    """
     damaged: list[str] = []
     waiting = _waiting(journals_of(journal, config_file, env_files), damaged)
     for number, held in enumerate(waiting, 1):
@@ -112,9 +136,17 @@ def dump(journal: Path | None, config_file: Path | None, env_files: Envs, limit:
 def export(
     journal: Path | None, config_file: Path | None, env_files: Envs, output: Path | None
 ) -> int:
-    """Write the events that wait as JSON, with their metadata and times, for `buffer import`.
+    r"""Write the events that wait as JSON, with their metadata and times, for `buffer import`.
 
     They stay where they are: import them elsewhere only if this journal will not deliver them.
+
+    \b
+    Exit codes:
+      1  some events cannot be read; the others are written
+
+    \b
+    Examples:
+      openmeter-collector buffer export -c config.yaml -o events.jsonl
     """
     count = 0
     damaged: list[str] = []
@@ -138,10 +170,15 @@ def export(
 def import_(
     journal: Path | None, config_file: Path | None, env_files: Envs, file: Path, as_json: bool
 ) -> int:
-    """Put the events of an export into the journal; `-` reads standard input.
+    r"""Put the events of an export into the journal; `-` reads standard input.
 
     They count as received in the hour in which they were received first, and keep their ids. With
     workers it is the journal of worker 0, unless -j names another.
+
+    \b
+    Examples:
+      openmeter-collector buffer import -c config.yaml events.jsonl
+      openmeter-collector buffer import -j /data/buffer.db -
     """
     now_ms = time.time_ns() // 1_000_000
     with ExitStack() as stack:
@@ -160,7 +197,16 @@ def import_(
 @journal_options
 @json_option
 def repair(journal: Path | None, config_file: Path | None, env_files: Envs, as_json: bool) -> int:
-    """Save what can be read into a new file and set the old one aside."""
+    r"""Save what can be read into a new file and set the old one aside.
+
+    \b
+    Files:
+      buffer.db.damaged-TIME  the old file, set aside
+
+    \b
+    Examples:
+      openmeter-collector buffer repair -j /data/buffer.db
+    """
     for path in _there(journals_of(journal, config_file, env_files)):
         with progress("events saved", silent=as_json) as told:
             report = tools.repair(path, told)
@@ -180,7 +226,12 @@ def repair(journal: Path | None, config_file: Path | None, env_files: Envs, as_j
 @journal_options
 @json_option
 def compact(journal: Path | None, config_file: Path | None, env_files: Envs, as_json: bool) -> int:
-    """Write the file anew without its free space."""
+    r"""Write the file anew without its free space.
+
+    \b
+    Examples:
+      openmeter-collector buffer compact -j /data/buffer.db
+    """
     for path in _there(journals_of(journal, config_file, env_files)):
         before, after = tools.compact(path)
         if as_json:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import functools
 import json
 import os
 import subprocess
@@ -11,10 +10,9 @@ import sys
 import tempfile
 import time
 import uuid
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import apsw
 import click
@@ -22,135 +20,17 @@ import msgspec
 
 from openmeter_collector.bloblang import DELETED, NOTHING, MappingError, MappingFailed, compile  # noqa: A004
 from openmeter_collector.cli.files import private_file
-from openmeter_collector.cli.journal import (
-    JournalFile,
-    journal_options,
-    journals_of,
-    json_option,
-    printable,
-    say,
-    shown_time,
-    table,
-    time_of,
-)
+from openmeter_collector.cli.journal import printable, say, shown_time, table
+from openmeter_collector.cli.letters import Asked, Box, asking, check_that_all_are_there, found
+from openmeter_collector.cli.options import json_option
 from openmeter_collector.cli.progress import progress
 from openmeter_collector.errors import CollectorError, ConfigError
 from openmeter_collector.message import Message
 from openmeter_collector.storage import letter_box
-from openmeter_collector.storage.dead_letters import Letter, Wanted, find_letters, read_letter
-from openmeter_collector.storage.visit import changing, reading
+from openmeter_collector.storage.dead_letters import Letter, find_letters, read_letter
+from openmeter_collector.storage.visit import changing
 from openmeter_collector.values import json as value_json
 from openmeter_collector.values.units import Duration
-
-Name = tuple[int, int]
-"""Which worker's, and its number there."""
-
-
-class _LetterName(click.ParamType[Name]):
-    """`17`, or `1:17` for letter 17 in the journal of worker 1."""
-
-    name = "letter"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Name:
-        """From what was typed."""
-        worker, _, number = str(value).rpartition(":")
-        if not number.isdecimal() or not (worker or "0").isdecimal():
-            self.fail(
-                f"{value!r} is no letter; write its number, as `dlq list` shows it", param, ctx
-            )
-        return int(worker or 0), int(number)
-
-
-_FILTERS: Final = (
-    click.argument("letters", nargs=-1, type=_LetterName()),
-    click.option("--id", "event_id", help="Events of this id."),
-    click.option("--source", help="Events of this source."),
-    click.option("--type", "kind", help="Events of this type."),
-    click.option("--subject", help="Events of this subject."),
-    click.option("--reason", help="Letters with this text in the reason or the response."),
-    click.option("--since", help="Last attempt at this time or later."),
-    click.option("--until", help="Last attempt before this time."),
-)
-
-
-@dataclass(frozen=True, slots=True)
-class Box:
-    """A journal, and which of its letters were asked for."""
-
-    path: Path
-    worker: int
-    wanted: Wanted
-
-    def named(self, letter: Letter | int) -> str:
-        """A letter as it is called on the command line."""
-        number = letter if isinstance(letter, int) else letter.id
-        return f"{self.worker}:{number}" if self.worker else str(number)
-
-
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """Which journals and which of their letters were named.
-
-    Attributes:
-        boxes: journals in which letters are looked for.
-        letters: that were named one by one.
-        everything: nothing was asked for in particular.
-    """
-
-    boxes: Sequence[Box]
-    letters: Sequence[Name]
-    everything: bool
-
-    @classmethod
-    def of(cls, journals: Sequence[JournalFile], letters: Sequence[Name], wanted: Wanted) -> Asked:
-        """From the command line.
-
-        Raises:
-            ConfigError: a letter of a worker that is not there was named.
-        """
-        there = {one.worker for one in journals}
-        if unknown := sorted({worker for worker, _ in letters} - there):
-            raise ConfigError(
-                f"there is no journal of worker {unknown[0]} here; see `dlq list` for what there is"
-            )
-        boxes = []
-        for one in journals:
-            numbers = tuple(number for worker, number in letters if worker == one.worker)
-            if numbers or not letters:
-                boxes.append(Box(one.path, one.worker, replace(wanted, letters=numbers)))
-        return cls(boxes, letters, not letters and wanted.everything)
-
-
-def asking(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a command the options for the journal and the filters; it gets an `Asked`."""
-
-    def run(
-        journal: Path | None,
-        config_file: Path | None,
-        env_files: tuple[Path, ...],
-        letters: tuple[Name, ...],
-        event_id: str | None,
-        source: str | None,
-        kind: str | None,
-        subject: str | None,
-        reason: str | None,
-        since: str | None,
-        until: str | None,
-        **more: Any,
-    ) -> Any:
-        wanted = Wanted(
-            (), event_id, source, kind, subject, reason,
-            time_of(since, "--since"), time_of(until, "--until"),
-        )  # fmt: skip
-        return command(
-            Asked.of(journals_of(journal, config_file, env_files), letters, wanted), **more
-        )
-
-    functools.update_wrapper(run, command)  # with the options it has already
-    for option in reversed(_FILTERS):
-        run = option(run)
-    return journal_options(run)
-
 
 _all_option = click.option("--all", "every", is_flag=True, help="All letters there are.")
 
@@ -170,11 +50,17 @@ def dlq() -> None:
 @click.option("--limit", default=100, show_default=True, help="Newest letters shown; 0: all.")
 @json_option
 def list_(asked: Asked, limit: int, as_json: bool) -> int:
-    """Print a line for each letter."""
-    found = list(_found(asked))
+    r"""Print a line for each letter.
+
+    \b
+    Examples:
+      openmeter-collector dlq list -c config.yaml
+      openmeter-collector dlq list -c config.yaml --type request --since 2026-02-01 --json
+    """
+    listed = list(found(asked))
     if len(asked.boxes) > 1:
-        found.sort(key=lambda one: one[1].last_attempt_ms)
-    shown = found[-limit:] if limit else found
+        listed.sort(key=lambda one: one[1].last_attempt_ms)
+    shown = listed[-limit:] if limit else listed
     if as_json:
         for box, letter in shown:
             click.echo(json.dumps(_facts(box, letter)))
@@ -194,8 +80,8 @@ def list_(asked: Asked, limit: int, as_json: bool) -> int:
     ]
     heads = ["letter", "last attempt", "id", "type", "subject", "attempts", "reason"]
     click.echo(table(heads, rows))
-    if len(shown) < len(found):
-        click.echo(f"and {len(found) - len(shown)} older ones; see --limit")
+    if len(shown) < len(listed):
+        click.echo(f"and {len(listed) - len(shown)} older ones; see --limit")
     return 0
 
 
@@ -203,10 +89,16 @@ def list_(asked: Asked, limit: int, as_json: bool) -> int:
 @asking
 @json_option
 def show(asked: Asked, as_json: bool) -> int:
-    """Print all that is known about letters, with the exact event."""
+    r"""Print all that is known about letters, with the exact event.
+
+    \b
+    Examples:
+      openmeter-collector dlq show -c config.yaml 17
+      openmeter-collector dlq show -c config.yaml 1:17 --json
+    """
     _ask_for_some(asked, every=False)
-    _check_that_all_are_there(asked)
-    for box, letter in _found(asked):
+    check_that_all_are_there(asked)
+    for box, letter in found(asked):
         facts = _facts(box, letter)
         if as_json:
             click.echo(json.dumps(facts))
@@ -225,11 +117,17 @@ def show(asked: Asked, as_json: bool) -> int:
     "-o", "--output", type=click.Path(path_type=Path), help="A file; else standard output."
 )
 def export(asked: Asked, output: Path | None) -> int:
-    """Write letters as JSON, one a line, with the exact bytes of their events."""
+    r"""Write letters as JSON, one a line, with the exact bytes of their events.
+
+    \b
+    Examples:
+      openmeter-collector dlq export -c config.yaml -o letters.jsonl
+      openmeter-collector dlq export -c config.yaml --reason "no such meter"
+    """
     stream = sys.stdout.buffer if output is None else private_file(output)
     count = 0
     with progress("letters written") as told:
-        for box, letter in _found(asked):
+        for box, letter in found(asked):
             stream.write(json.dumps(_facts(box, letter)).encode() + b"\n")
             count += 1
             told(1)
@@ -257,13 +155,22 @@ def edit(
     and_replay: bool,
     as_json: bool,
 ) -> int:
-    """Change the events of letters, with a mapping or in $EDITOR.
+    r"""Change the events of letters, with a mapping or in $EDITOR.
 
     The event as it came is kept beside the new one, and `dlq show` shows both.
+
+    \b
+    Environment:
+      EDITOR, VISUAL  the editor, without a mapping
+
+    \b
+    Examples:
+      openmeter-collector dlq edit -c config.yaml --reason 'no such meter' -m 'root.type = "requests"' --replay
+      openmeter-collector dlq edit -c config.yaml 17
     """
     _ask_for_some(asked, every=every)
     changed_by = _mapped(mapping, file) if mapping or file else _edited
-    _check_that_all_are_there(asked)
+    check_that_all_are_there(asked)
     done = 0
     left: list[str] = []
     for box in asked.boxes:
@@ -316,13 +223,19 @@ def _change(
 )
 @json_option
 def replay(asked: Asked, every: bool, new_ids: bool, dedupe_window: str, as_json: bool) -> int:
-    """Put letters back to be delivered, with the ids they have."""
+    r"""Put letters back to be delivered, with the ids they have.
+
+    \b
+    Examples:
+      openmeter-collector dlq replay -c config.yaml 17 18
+      openmeter-collector dlq replay -c config.yaml --all
+    """
     _ask_for_some(asked, every=every)
     oldest = (time.time() - float(_duration(dedupe_window))) * 1000
-    _check_that_all_are_there(asked)
+    check_that_all_are_there(asked)
     numbers: dict[Box, list[int]] = {box: [] for box in asked.boxes}
     beyond: list[str] = []
-    for box, letter in _found(asked):
+    for box, letter in found(asked):
         numbers[box].append(letter.id)
         if letter.first_attempt_ms < oldest and not new_ids:
             beyond.append(box.named(letter))
@@ -351,11 +264,17 @@ def replay(asked: Asked, every: bool, new_ids: bool, dedupe_window: str, as_json
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @json_option
 def drop(asked: Asked, every: bool, yes: bool, as_json: bool) -> int:
-    """Let letters go for good. The books count them as dropped."""
+    r"""Let letters go for good. The books count them as dropped.
+
+    \b
+    Examples:
+      openmeter-collector dlq drop -c config.yaml 17
+      openmeter-collector dlq drop -c config.yaml --all --yes
+    """
     _ask_for_some(asked, every=every)
-    _check_that_all_are_there(asked)
+    check_that_all_are_there(asked)
     numbers: dict[Box, list[int]] = {box: [] for box in asked.boxes}
-    for box, letter in _found(asked):
+    for box, letter in found(asked):
         numbers[box].append(letter.id)
     total = sum(map(len, numbers.values()))
     if total and not yes:
@@ -374,30 +293,6 @@ def drop(asked: Asked, every: bool, yes: bool, as_json: bool) -> int:
 def _ask_for_some(asked: Asked, *, every: bool) -> None:
     if asked.everything and not every:
         raise ConfigError("which letters? give their numbers, a filter such as --type, or --all")
-
-
-def _found(asked: Asked) -> Iterator[tuple[Box, Letter]]:
-    for box in asked.boxes:
-        with reading(box.path) as connection:
-            for letter in find_letters(connection, box.wanted):
-                yield box, letter
-
-
-def _check_that_all_are_there(asked: Asked) -> None:
-    """A number that was typed wrong, or a letter that is gone, must not look like success.
-
-    Raises:
-        CollectorError: a number is that of no letter; a filter that finds none is no mistake.
-    """
-    gone: list[str] = []
-    for box in asked.boxes if asked.letters else ():
-        with reading(box.path) as connection:
-            present = {one.id for one in find_letters(connection, Wanted(box.wanted.letters))}
-        gone += [box.named(number) for number in sorted(set(box.wanted.letters) - present)]
-    if gone:
-        raise CollectorError(
-            f"there is no letter {', '.join(gone)}; nothing was done, see `dlq list`"
-        )
 
 
 def _facts(box: Box, letter: Letter) -> dict[str, Any]:

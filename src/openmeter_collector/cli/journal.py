@@ -33,11 +33,6 @@ _OPTIONS = (
 )
 
 
-json_option: Callable[[F], F] = click.option(
-    "--json", "as_json", is_flag=True, help="Print JSON, also of what goes wrong."
-)
-
-
 def journal_options(command: F) -> F:
     """Give a command the options that say which journal is meant."""
     for option in reversed(_OPTIONS):

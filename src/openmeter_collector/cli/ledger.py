@@ -14,10 +14,10 @@ from openmeter_collector.cli.journal import (
     JournalFile,
     journal_options,
     journals_of,
-    json_option,
     printable,
     table,
 )
+from openmeter_collector.cli.options import json_option
 from openmeter_collector.storage import ledger as books
 from openmeter_collector.storage.audit import audited
 from openmeter_collector.storage.visit import reading
@@ -36,11 +36,21 @@ def ledger(
     hours: int | None,
     as_json: bool,
 ) -> int:
-    """Print what became of every event, and end with 1 if the books do not balance.
+    r"""Print what became of every event, and end with 1 if the books do not balance.
 
     received = delivered + dead + dropped + lost + waiting, for each source, type and hour of receipt
     (UTC). What waits is counted in the stored events themselves; the rest was written in the same
     transactions as the facts it counts. Works beside a running collector and without one.
+
+    \b
+    Exit codes:
+      1  the books do not balance, or the journal cannot be read
+
+    \b
+    Examples:
+      openmeter-collector ledger -c config.yaml
+      openmeter-collector ledger -j /data/buffer.db --hours 24
+      openmeter-collector ledger -c config.yaml --json | jq .total
     """
     journals = journals_of(journal, config_file, env_files)
     of_each = [_lines_of(one) for one in journals]

@@ -26,10 +26,10 @@ from openmeter_collector.cli.journal import (
     config_of,
     journal_options,
     journals_of,
-    json_option,
     printable,
     time_of,
 )
+from openmeter_collector.cli.options import json_option
 from openmeter_collector.cli.progress import progress
 from openmeter_collector.components.outputs.openmeter import OpenMeter, ingest_url
 from openmeter_collector.engine.http_client import open_http_client
@@ -87,12 +87,25 @@ def reconcile(
     resend: bool,
     as_json: bool,
 ) -> int:
-    """Compare what was delivered with the destination's own list, and end with 1 on a difference.
+    r"""Compare what was delivered with the destination's own list, and end with 1 on a difference.
 
     Needs the buffer's `keep_sent`: what was delivered is otherwise not known any more. Times are those
     of the events. Missing are events that were delivered, and confirmed, and are not listed; extra ones
     are listed and were not delivered from here in the time that is kept; different ones have another
     type, subject, time or data there. Events that wait or are dead letters are not delivered.
+
+    \b
+    Exit codes:
+      1  there is a difference, or it could not be compared
+
+    \b
+    Environment:
+      OPENMETER_TOKEN  with --url: the token, unless --token-env names another variable
+
+    \b
+    Examples:
+      openmeter-collector reconcile -c config.yaml --from 2026-02-01 --to 2026-03-01
+      openmeter-collector reconcile -c config.yaml --from 2026-02-01 --resend
     """
     output = _output_of(config_file, env_files, url, token_env)
     address = ingest_url(output.url)

@@ -11,10 +11,10 @@ import click
 from openmeter_collector.cli.journal import (
     journal_options,
     journals_of,
-    json_option,
     printable,
     shown_time,
 )
+from openmeter_collector.cli.options import json_option
 from openmeter_collector.storage.life import Moment, moments_of
 from openmeter_collector.storage.visit import reading
 
@@ -32,12 +32,21 @@ def trace(
     source: str | None,
     as_json: bool,
 ) -> int:
-    """Print what is known of one event, in the order it happened; end with 1 if nothing is.
+    r"""Print what is known of one event, in the order it happened; end with 1 if nothing is.
 
     An event that waits or is a dead letter is always found, and so is what a person did with it. That
     it was delivered is known for as long as the buffer's `keep_sent` says, and that its id came again
     with another content when `detect_conflicts` is on. A mapping that gives events other ids makes
     other events of them: ask for both.
+
+    \b
+    Exit codes:
+      1  nothing is known of the event
+
+    \b
+    Examples:
+      openmeter-collector trace -c config.yaml 01J8XK3M
+      openmeter-collector trace -j /data/buffer.db 01J8XK3M --source shop --json
     """
     moments: set[Moment] = set()
     for one in journals_of(journal, config_file, env_files):
