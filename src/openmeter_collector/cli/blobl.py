@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import importlib.metadata
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,12 +17,11 @@ from openmeter_collector.bloblang import (
     Mapping,
     MappingError,
     MappingFailed,
-    Registry,
     Services,
     SimpleDocument,
     compile,  # noqa: A004 - the verb of the package
 )
-from openmeter_collector.bloblang.plugins import load_entry_points, load_plugin
+from openmeter_collector.bloblang.plugins import library_with
 from openmeter_collector.bloblang.printer import format_mapping
 from openmeter_collector.bloblang.reference import entry_page
 from openmeter_collector.cli.options import json_option
@@ -122,14 +120,6 @@ def _text_of(file: Path) -> str:
         raise ConfigError(f"{file}: it is not UTF-8; a mapping is text") from None
 
 
-def registry_with(plugins: tuple[Path, ...]) -> Registry:
-    """The library with the plug-ins of the environment and of files."""
-    registry = STANDARD.with_entries(load_entry_points(importlib.metadata.entry_points))
-    for path in plugins:
-        registry = registry.with_entries(load_plugin(path))
-    return registry
-
-
 def _compiled(mapping: str | None, file: Path | None, plugins: tuple[Path, ...]) -> Mapping:
     if file is not None:
         if mapping is not None:
@@ -142,7 +132,7 @@ def _compiled(mapping: str | None, file: Path | None, plugins: tuple[Path, ...])
         return compile(
             mapping,
             name=str(file) if file else "",
-            registry=registry_with(plugins),
+            registry=library_with(plugins),
             services=Services(here=str(file.parent.absolute()) if file else ""),
         )
     except MappingError as error:
@@ -277,6 +267,15 @@ def explain(name: str, as_json: bool) -> None:
     "--plugin", "plugins", multiple=True, type=click.Path(path_type=Path),
     help="A Python file with functions and methods of your own.",
 )  # fmt: skip
+@click.option(
+    "-c", "--config", "config_file", type=click.Path(path_type=Path),
+    help="A config whose mappings can be tried (ours).",
+)  # fmt: skip
+@click.option("-r", "--resources", multiple=True, metavar="GLOB", help="Its files with resources.")
+@click.option(
+    "--write-tests", is_flag=True,
+    help="Let the page add unit tests to NAME_benthos_test.yaml beside the config (ours).",
+)  # fmt: skip
 def server(
     host: str,
     port: int,
@@ -285,6 +284,9 @@ def server(
     input_file: Path | None,
     write: bool,
     plugins: tuple[Path, ...],
+    config_file: Path | None,
+    resources: tuple[str, ...],
+    write_tests: bool,
 ) -> None:
     r"""Try mappings in a browser: a document, a mapping, and the result as you type.
 
@@ -295,15 +297,12 @@ def server(
     Examples:
       openmeter-collector blobl server
       openmeter-collector blobl server -m mapping.blobl -i event.json --write
+      openmeter-collector blobl server -c config.yaml --write-tests
     """
-    from openmeter_collector.cli.blobl_server import serve  # noqa: PLC0415 - needs the HTTP server
-
-    serve(
-        host,
-        port,
-        browser=not no_open,
-        mapping_file=mapping_file,
-        input_file=input_file,
-        write=write,
-        registry=registry_with(plugins),
+    from openmeter_collector.cli.blobl_server import (  # noqa: PLC0415 - needs the HTTP server
+        Served,
+        serve,
     )
+
+    served = Served(mapping_file, input_file, write, plugins, config_file, resources, write_tests)
+    serve(host, port, served, browser=not no_open)

@@ -98,7 +98,7 @@ def gaps(
     if as_json or form == "json":
         click.echo(orjson.dumps(found, option=orjson.OPT_INDENT_2))
     else:
-        for line in _lines(found):
+        for line in _lines(found, action):
             click.echo(line)
     return int(any(one["lost"] or one["open"] for one in found))
 
@@ -168,14 +168,18 @@ async def _live(asked: _Asked, url: str) -> list[dict[str, Any]]:
 
 
 async def _ask(client: HttpClient, address: str, asked: _Asked) -> dict[str, Any]:
+    answer = await client.request("GET", address, headers=asked.headers, timeout=_TIMEOUT)
+    before = _json(answer, address)
     if asked.action == "list":
-        answer = await client.request("GET", address, headers=asked.headers, timeout=_TIMEOUT)
-    else:
-        body = orjson.dumps({"action": asked.action, "start": asked.start, "end": asked.end})
-        answer = await client.request(
-            "POST", address, headers=asked.headers, body=body, timeout=60.0
-        )
-    return dict(_json(answer, address))
+        return before
+    body = orjson.dumps({"action": asked.action, "start": asked.start, "end": asked.end})
+    answer = await client.request("POST", address, headers=asked.headers, body=body, timeout=60.0)
+    return _compared(before, _json(answer, address))
+
+
+def _compared(before: dict[str, Any], after: dict[str, Any]) -> dict[str, Any]:
+    """What is there after a change, with whether there was one: both actions are about what is lost."""
+    return {**after, "changed": before["lost"] != after["lost"]}
 
 
 def _json(answer: HttpResponse, url: str) -> dict[str, Any]:
@@ -200,10 +204,12 @@ async def _shared(asked: _Asked, backend: Backend) -> list[dict[str, Any]]:
         ledger = _ledger(kept.value or b"")
         if ledger is None or not asked.means(key):
             continue
+        shown = _told(key, ledger)
         if asked.action != "list":
             change_of(asked.action, asked.start_ms, asked.end_ms)(ledger)
             await backend.write({key: Kept(0, ledger.encode())})
-        found.append(_told(key, ledger))
+            shown = _compared(shown, _told(key, ledger))
+        found.append(shown)
     return found
 
 
@@ -231,6 +237,7 @@ def _offline(asked: _Asked, journals: list[Path]) -> list[dict[str, Any]]:
             ledger = _ledger(value)
             if ledger is None or not asked.means(key):
                 continue
+            shown = _told(key, ledger)
             if asked.action != "list":
                 change = change_of(asked.action, asked.start_ms, asked.end_ms)
 
@@ -241,11 +248,12 @@ def _offline(asked: _Asked, journals: list[Path]) -> list[dict[str, Any]]:
 
                 change_checkpoint(path, key, changed)
                 ledger = Ledger.decode(read_checkpoints(path)[key])
-            found.append(_told(key, ledger))
+                shown = _compared(shown, _told(key, ledger))
+            found.append(shown)
     return found
 
 
-def _lines(found: list[dict[str, Any]]) -> Iterator[str]:
+def _lines(found: list[dict[str, Any]], action: str) -> Iterator[str]:
     if not found:
         yield "no input here fetches windows"
     for one in found:
@@ -256,3 +264,18 @@ def _lines(found: list[dict[str, Any]]) -> Iterator[str]:
                 yield f"  {word}  {span['start']} .. {span['end']}  {cause}"
         if not one["open"] and not one["lost"]:
             yield "  no gaps"
+        if not one.get("changed", True):
+            yield f"  {_unchanged(one, action)}"
+
+
+def _unchanged(one: Mapping[str, Any], action: str) -> str:
+    """Why an action had nothing to do."""
+    done = "accepted" if action == "accept" else "put back to be fetched"
+    if one["lost"]:
+        return f"nothing was {done}: no lost window lies between --from and --to"
+    if one["open"]:
+        return (
+            f"nothing was {done}: what is open is not lost, it is fetched as soon as the source "
+            "answers; only what was given up as lost can be accepted or filled"
+        )
+    return f"nothing was {done}: nothing is lost"

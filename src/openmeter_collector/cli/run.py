@@ -235,10 +235,11 @@ async def _run(
     changed: asyncio.Queue[Config] = asyncio.Queue()
     async with plain_errors(), AsyncExitStack() as stack:
         service.exporter = await stack.enter_async_context(exporting(config, surroundings))
-        await serve(stack, service, config, log, reading.secrets)
+        secrets = set(reading.secrets)
+        await serve(stack, service, config, log, secrets)
 
         watching = asyncio.create_task(
-            _watch(source, how, worker, config, changed, log), name="watch"
+            _watch(source, how, worker, config, changed, log, secrets), name="watch"
         )
         stack.callback(watching.cancel)
         surroundings = await stack.enter_async_context(
@@ -257,8 +258,11 @@ async def _watch(
     first: Config,
     changed: asyncio.Queue[Config],
     log: Log,
+    secrets: set[str],
 ) -> None:
-    """Put each changed and valid config into `changed`, if that is wanted."""
+    """Put each changed and valid config into `changed`, if that is wanted, and what is secret in it
+    into `secrets`.
+    """
     if not how.watch:
         return
 
@@ -273,6 +277,7 @@ async def _watch(
         try:
             reading = how.read(source)
             config = worker.own(reading.or_raise())
+            secrets |= reading.secrets
         except ConfigError as error:
             tell_problems(log, "the changed config is not valid, the old one goes on", error)
             continue

@@ -37,7 +37,7 @@ from openmeter_collector.engine.strict import Sieve
 from openmeter_collector.engine.tracing import Tracing, traced_output, traced_processor
 from openmeter_collector.errors import ConfigError
 from openmeter_collector.spec.fields import BatchPolicy
-from openmeter_collector.telemetry.counters import Metrics, MetricStore
+from openmeter_collector.telemetry.counters import Metrics, MetricStore, Rewrite
 from openmeter_collector.telemetry.logs import Log
 
 Listen = Callable[[AsgiApp, ListenOptions], AbstractAsyncContextManager[Listener]]
@@ -97,8 +97,10 @@ class ComponentEnv:
         self._resources = resources
         self._node = node
         labels = {"label": node.label, "path": node.path} | dict(surroundings.labels)
-        self._metrics = surroundings.metrics.scope(**labels)
         self._log = surroundings.log.bind(label=node.label, path=node.path)
+        self._metrics = surroundings.metrics.scope(**labels)
+        if node.metric_names:
+            self._metrics = self._metrics.renamed(_renaming(node, self._log))
 
     @property
     def node(self) -> Node:
@@ -265,6 +267,13 @@ class ComponentEnv:
                 traced = traced_processor(self.tracing, node, opened)
                 steps.append(Step(traced, env.metrics, _rule_name(node)))
             yield ProcessorChain(steps, strict=self.strict)
+
+
+def _renaming(node: Node, log: Log) -> list[Rewrite]:
+    # The language is large, and most configs have no template that renames metrics.
+    from openmeter_collector.engine.metric_names import rewrite_by  # noqa: PLC0415
+
+    return [rewrite_by(one, log) for one in node.metric_names]
 
 
 def _rule_name(node: Node) -> str:

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field, replace
 from openmeter_collector.component.buffer import Buffer
 from openmeter_collector.component.input import Intake
 from openmeter_collector.component.node import Node
-from openmeter_collector.config.model import Config
+from openmeter_collector.config.model import Config, resources_of
 from openmeter_collector.engine.child_input import LeftOut
 from openmeter_collector.engine.child_output import policy_of
 from openmeter_collector.engine.environment import (
@@ -94,6 +94,7 @@ class Pipeline:
                 self._output,
                 *self._output.processors,
             ),
+            resources=tuple(resources_of(config).values()),
             input=Connection(self._input.label, self._input.path),
             output=Connection(self._output.label, self._output.path),
         )

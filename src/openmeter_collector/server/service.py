@@ -47,6 +47,7 @@ class Api(Protocol):
 class _Mounted:
     path: str
     app: AsgiApp
+    purpose: str
 
     def serves(self, path: str) -> bool:
         return path == self.path or (self.path.endswith("/") and path.startswith(self.path))
@@ -132,9 +133,15 @@ class Service:
         }
 
     @asynccontextmanager
-    async def mount(self, paths: Sequence[str], app: AsgiApp) -> AsyncIterator[None]:
-        """Serve `app` at these paths (a path that ends in `/` stands for all below it)."""
-        mounted = [_Mounted(path, app) for path in paths]
+    async def mount(
+        self, paths: Sequence[str], app: AsgiApp, purpose: str = "Mounted by a component."
+    ) -> AsyncIterator[None]:
+        """Serve `app` at these paths (a path that ends in `/` stands for all below it).
+
+        Args:
+            purpose: what it is for, as `/endpoints` says it.
+        """
+        mounted = [_Mounted(path, app, purpose) for path in paths]
         self._mounted += mounted
         try:
             yield
@@ -161,7 +168,7 @@ class Service:
         """What is served."""
         listed = {path: text for path, (text, _) in self._endpoints().items()}
         listed |= self.api.endpoints if self.api is not None else {}
-        listed |= {mounted.path: "Mounted by a component." for mounted in self._mounted}
+        listed |= {mounted.path: mounted.purpose for mounted in self._mounted}
         return _json(200, listed)
 
     def ready(self) -> Answer:

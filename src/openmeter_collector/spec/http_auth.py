@@ -57,7 +57,9 @@ class Jwt:
     """A signed JSON Web Token in each request."""
 
     enabled: bool = field(default=False, doc="Sign and send a token.")
-    private_key_file: str = field(default="", doc="PEM file with the key (PKCS1 or PKCS8).")
+    private_key_file: str = field(
+        default="", file=bool, doc="PEM file with the key (PKCS1 or PKCS8)."
+    )
     signing_method: str = field(default="", doc="Such as RS256 or EdDSA.")
     claims: dict[str, Any] = field(default_factory=dict, doc="Claims of the token.")
     headers: dict[str, Any] = field(default_factory=dict, doc="Further headers of the token.")

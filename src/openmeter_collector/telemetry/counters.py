@@ -12,7 +12,7 @@ touched from the event loop's thread, except `Gauge` functions, which read.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 QUANTILES = (0.5, 0.9, 0.99)
@@ -328,20 +328,28 @@ class MetricStore:
 class Metrics:
     """Makes metrics that carry a fixed set of labels."""
 
-    __slots__ = ("_labels", "_store")
+    __slots__ = ("_known", "_labels", "_rewrites", "_store")
 
-    def __init__(self, store: MetricStore, labels: Mapping[str, str]) -> None:
+    def __init__(
+        self, store: MetricStore, labels: Mapping[str, str], rewrites: Sequence[Rewrite] = ()
+    ) -> None:
         self._store = store
         self._labels = dict(labels)
+        self._rewrites = rewrites
+        self._known: dict[tuple[str, tuple[tuple[str, str], ...]], Child] = {}
 
     @property
     def store(self) -> MetricStore:
         """Where they are kept."""
         return self._store
 
+    def renamed(self, rewrites: Sequence[Rewrite]) -> Metrics:
+        """The same, with names and labels that pass through all of these first, in order."""
+        return Metrics(self._store, self._labels, rewrites)
+
     def counter(self, name: str, doc: str = "", /, **labels: str) -> Counter:
         """The counter `name` for these labels."""
-        made = self._store.child(Counter, name, doc, self._labels | labels, Counter)
+        made = self._child(Counter, name, doc, labels, Counter)
         assert isinstance(made, Counter)
         return made
 
@@ -354,7 +362,7 @@ class Metrics:
         **labels: str,
     ) -> Gauge:
         """The gauge `name`; with `function` it is asked at every scrape."""
-        made = self._store.child(Gauge, name, doc, self._labels | labels, Gauge)
+        made = self._child(Gauge, name, doc, labels, Gauge)
         assert isinstance(made, Gauge)
         if function is not None:
             made.function = function
@@ -362,17 +370,47 @@ class Metrics:
 
     def timer(self, name: str, doc: str = "", /, **labels: str) -> Timer:
         """The timer `name`."""
-        made = self._store.child(Timer, name, doc, self._labels | labels, self._store.make_timer)
+        made = self._child(Timer, name, doc, labels, self._store.make_timer)
         assert isinstance(made, Timer)
         return made
 
     def histogram(self, name: str, doc: str, bounds: tuple[float, ...], **labels: str) -> Histogram:
         """The histogram `name`, with upper bounds of its buckets in ascending order."""
-        made = self._store.child(
-            Histogram, name, doc, self._labels | labels, lambda: Histogram(bounds)
-        )
+        made = self._child(Histogram, name, doc, labels, lambda: Histogram(bounds))
         assert isinstance(made, Histogram)
         return made
+
+    def _child(
+        self,
+        kind: type[Child],
+        name: str,
+        doc: str,
+        more: Mapping[str, str],
+        make: Callable[[], Child],
+    ) -> Child:
+        labels: Mapping[str, str] = self._labels | dict(more)
+        if not self._rewrites:
+            return self._store.child(kind, name, doc, labels, make)
+        key = name, tuple(sorted(more.items()))
+        found = self._known.get(key)
+        if found is None:
+            found = self._known[key] = self._rewritten(kind, name, doc, labels, make)
+        return found
+
+    def _rewritten(
+        self,
+        kind: type[Child],
+        name: str,
+        doc: str,
+        labels: Mapping[str, str],
+        make: Callable[[], Child],
+    ) -> Child:
+        for rewrite in self._rewrites:
+            renamed = rewrite(name, labels)
+            if renamed is None:
+                return make()  # it still counts for whoever holds the handle; nobody sees it
+            name, labels = renamed
+        return self._store.child(kind, name, doc, labels, make)
 
 
 def _number(child: Child) -> float:

@@ -68,6 +68,7 @@ class Grok:
     )
     pattern_paths: list[str] = field(
         default_factory=list,
+        file=bool,
         doc="Files with more patterns: a name, a space and the expression on each line. Folders and "
         "`*`, `**` are understood.",
     )
