@@ -125,6 +125,34 @@ async def test_a_mapping_of_the_config_and_real_events_become_a_test_that_passes
     assert "doubles" in await tested(config)
 
 
+async def test_a_late_answer_does_not_replace_the_test_of_the_name_that_was_given_since(
+    running, browser
+):
+    watched = await opened(browser, running.service, "/ui/playground/")
+    page = watched.page
+    first = asyncio.Event()
+    held = []
+
+    async def hold_the_first(route):
+        held.append(route)
+        if len(held) == 1:
+            await first.wait()
+        await route.continue_()
+
+    await page.route("**/case", hold_the_first)
+    await page.get_by_role("button", name="Save as a unit test").click()
+    dialog = page.locator("#case")
+    await dialog.get_by_label("Name").fill("the second")
+    await dialog.get_by_label("Name").blur()
+    text = dialog.get_by_label("The test")
+    await expect(text).to_have_value(re.compile("name: the second"))
+    async with page.expect_response("**/case"):
+        first.set()
+    await expect(text).to_have_value(re.compile("name: the second"))
+    await expect(dialog.get_by_role("button", name="Copy")).to_be_enabled()
+    assert watched.wrong == []
+
+
 async def test_it_works_by_keyboard_fits_a_phone_and_passes_axe(running, browser):
     for scheme, width in (("light", 1200), ("dark", 360)):
         watched = await opened(

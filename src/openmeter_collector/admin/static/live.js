@@ -181,10 +181,19 @@ async function asked(path, query = {}) {
   return answer;
 }
 
+const turns = {};
+/** Tells whether nothing was asked since for the same table: a late answer must not replace a newer one. */
+function turn(name) {
+  const mine = (turns[name] = (turns[name] ?? 0) + 1);
+  return () => mine === turns[name];
+}
+
 async function showLedger() {
   const section = byId("ledger");
+  const isLatest = turn("ledger");
   try {
     const books = await asked("ledger");
+    if (!isLatest()) return;
     badge(section.querySelector(".badge"), books.balanced ? "balances" : "does not balance", books.balanced ? "good" : "wrong");
     const columns = ["received", "delivered", "dead", "dropped", "lost", "waiting", "balance", "rejected", "replayed", "duplicates"];
     const line = (name, sums) => {
@@ -202,8 +211,10 @@ async function showLedger() {
 
 async function showLetters() {
   const section = byId("letters");
+  const isLatest = turn("letters");
   try {
     const found = await asked("letters", { q: section.querySelector("input").value });
+    if (!isLatest()) return;
     badge(section.querySelector(".badge"), count(found.count), found.count ? "warn" : "good");
     const rows = found.letters.map((letter) => {
       const row = element("tr");
@@ -308,9 +319,11 @@ async function done(action) {
 
 async function showTail() {
   const section = byId("tail");
+  const isLatest = turn("tail");
   try {
     const wanted = section.querySelector("[name=q]").value.trim();
     const events = await asked("tail", { q: wanted });
+    if (!isLatest()) return;
     const rows = events.map((event) => {
       const row = element("tr");
       row.append(element("td", String(event.time ?? "–"), "moment"), idCell(typeof event.id === "string" ? event.id : null), ...["type", "subject"].map((key) => element("td", String(event[key] ?? "–"), "short")), element("td", event.content, "content"));
