@@ -91,7 +91,15 @@ class Resources:
 class ComponentEnv:
     """See `component.env.Env`."""
 
-    def __init__(self, surroundings: Surroundings, resources: Resources, node: Node) -> None:
+    def __init__(
+        self,
+        surroundings: Surroundings,
+        resources: Resources,
+        node: Node,
+        hold: Hold | None = None,
+    ) -> None:
+        """`hold`: what the component's children read is held by."""
+        self._hold = hold
         self._surroundings = surroundings
         self._resources = resources
         self._node = node
@@ -218,12 +226,15 @@ class ComponentEnv:
     async def input(
         self, node: Node, *, reopen: bool = True, hold: Hold | None = None
     ) -> AsyncIterator[Input]:
-        env = self.at(node)
+        nested = hold is None and self._hold is not None
+        if hold is None and self._hold is not None:
+            hold = self._hold.within()
+        env = ComponentEnv(self._surroundings, self._resources, node, hold)
         if reason := self._surroundings.leaves_out(node):
             yield LeftOut(env, reason)
             return
         async with env.processors(node.processors) as chain:
-            yield ChildInput(env, chain, reopen=reopen, hold=hold)
+            yield ChildInput(env, chain, reopen=reopen, hold=hold, nested=nested)
 
     @asynccontextmanager
     async def batched(self, policy: object, intake: Intake) -> AsyncIterator[Intake]:

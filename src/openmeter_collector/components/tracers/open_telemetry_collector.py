@@ -6,7 +6,7 @@ import asyncio
 import importlib
 import logging
 import threading
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, asynccontextmanager, contextmanager, suppress
 from typing import Any, Final
 
@@ -78,8 +78,13 @@ class OpenTelemetryCollector:
     A span stands for a batch, never for one message: `input_NAME` from the moment at which messages
     are handed over until they are safe, a span for each processor, `pipeline` around those between buffer
     and output, and `output_NAME` for each write, with those of outputs inside. A request with a
-    `traceparent` header is continued. A buffer ends a trace, and a new one begins behind it. Log lines written
-    inside a span, such as those of a `log` processor, carry its `trace_id` and `span_id`.
+    `traceparent` header is continued. Log lines written inside a span, such as those of a `log` processor,
+    carry its `trace_id` and `span_id`.
+
+    A trace goes on behind the buffer, also after a restart: messages carry it in the metadata
+    `collector_traceparent` (and `collector_tracestate`), which is stored with them. What is put together from
+    several traces is a trace of its own with links to them (128 at most); a mapping that removes all
+    metadata ends a trace.
 
     When no collector takes them, traces are thrown away; the pipeline does not wait for them. Needs the
     extra `otel`.
@@ -130,6 +135,7 @@ class _Library:
             self.w3c: Any = importlib.import_module(
                 "opentelemetry.trace.propagation.tracecontext"
             ).TraceContextTextMapPropagator()
+            self.nothing: Any = importlib.import_module("opentelemetry.context").Context()
             base = "opentelemetry.exporter.otlp.proto"
             self.http: Any = importlib.import_module(f"{base}.http.trace_exporter")
             self.grpc: Any = importlib.import_module(f"{base}.grpc.trace_exporter")
@@ -138,6 +144,10 @@ class _Library:
                 f"{where}: the libraries for traces are not installed; run: "
                 "pip install 'openmeter-collector[otel]'"
             ) from None
+
+    def link(self, cause: Any) -> Any:
+        """A link to the span that a context stands for."""
+        return self.api.Link(self.api.get_current_span(cause).get_span_context())
 
     def provider(self, config: OpenTelemetryCollector, env: Env) -> Any:
         """What makes spans and sends them."""
@@ -181,11 +191,14 @@ class _Spans:
         self,
         name: str,
         attributes: Mapping[str, Attribute],
-        caused_by: Mapping[str, str] | None = None,
+        caused_by: Sequence[Mapping[str, str]] = (),
     ) -> Span:
-        parent = None if caused_by is None else self._library.w3c.extract(dict(caused_by))
-        span = self._tracer.start_span(name, context=parent, attributes=attributes)
-        return _Span(self._library.api, span)
+        causes = [self._library.w3c.extract(dict(one)) for one in caused_by]
+        # An empty context is a trace of its own; None is a part of the current span.
+        parent = None if not causes else causes[0] if len(causes) == 1 else self._library.nothing
+        links = [self._library.link(cause) for cause in causes] if len(causes) > 1 else ()
+        span = self._tracer.start_span(name, context=parent, attributes=attributes, links=links)
+        return _Span(self._library, span)
 
     def current_ids(self) -> Mapping[str, str]:
         context = self._library.api.get_current_span().get_span_context()
@@ -195,16 +208,22 @@ class _Spans:
 
 
 class _Span:
-    __slots__ = ("_api", "_span")
+    __slots__ = ("_api", "_library", "_span")
 
-    def __init__(self, api: Any, span: Any) -> None:
-        self._api = api
+    def __init__(self, library: _Library, span: Any) -> None:
+        self._library = library
+        self._api = library.api
         self._span = span
 
     def current(self) -> AbstractContextManager[object]:
         made: AbstractContextManager[object] = self._api.use_span(
             self._span, record_exception=False, set_status_on_exception=False
         )
+        return made
+
+    def carrier(self) -> Mapping[str, str]:
+        made: dict[str, str] = {}
+        self._library.w3c.inject(made, self._api.set_span_in_context(self._span))
         return made
 
     def end(self, error: Exception | None = None) -> None:
