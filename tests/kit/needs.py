@@ -95,6 +95,12 @@ def axe() -> Path | None:
     return found if found.exists() else None
 
 
+def pyright() -> Path | None:
+    """The type checker's program, for Node.js."""
+    found = _npm_folder() / "node_modules" / "pyright" / "index.js"
+    return found if found.exists() else None
+
+
 def _get_node() -> str | None:
     return _fill(_node_folder(), lambda part: _install_from(_JS / "requirements.txt", part))
 
@@ -271,6 +277,12 @@ NEEDS = (
         _get_javascript_sdk,
     ),
     Need("axe-core from npm", "tests/e2e/test_live_page.py", axe, _get_javascript_sdk),
+    Need(
+        "pyright from npm",
+        "tests/architecture/test_types_from_outside.py",
+        pyright,
+        _get_javascript_sdk,
+    ),
     Need(
         "Chromium",
         "tests/e2e/test_live_page.py",
