@@ -55,6 +55,7 @@ from openmeter_collector.errors import (
     ConfigError,
     Disconnected,
     Dropped,
+    DuplicateRule,
     EndOfInput,
     Final,
     Overloaded,
@@ -78,7 +79,13 @@ from openmeter_collector.message import (
     as_failure,
     by_index,
 )
-from openmeter_collector.message.settlement import Stage, derived, entering, when_settled
+from openmeter_collector.message.settlement import (
+    Stage,
+    derived,
+    entering,
+    left_out_as,
+    when_settled,
+)
 from openmeter_collector.spec.catch_up import CatchUp, check_schedule, windows_of
 from openmeter_collector.spec.client_tls import ClientTls
 from openmeter_collector.spec.component import (
@@ -155,6 +162,7 @@ __all__ = [
     "Delivery",
     "Disconnected",
     "Dropped",
+    "DuplicateRule",
     "Duration",
     "EndOfInput",
     "Env",
@@ -248,6 +256,7 @@ __all__ = [
     "entering",
     "field",
     "input",
+    "left_out_as",
     "metrics",
     "output",
     "processor",
