@@ -82,7 +82,7 @@ def _pipeline(name: str, pipeline: dict[str, Any]) -> list[str]:
         lines.append(
             f"backlog {backlog['events']:,} events, {backlog['bytes']:,} bytes, oldest "
             f"{_length(backlog['oldest_age'])}, drained in {_length(backlog['seconds_to_drained'])}, "
-            f"disk full in {_length(backlog['seconds_to_full'])}, dead letters "
+            f"full in {_length(backlog['seconds_to_full'])}, dead letters "
             f"{backlog['dead_letters']:,}"
         )
     lines.append(f"delivered {delivery['delivered']:,}, {delivery['in_flight']} under way")

@@ -68,6 +68,9 @@ class DeliveryState:
     """Unix seconds; 0 before the first."""
     last_failure: float = 0.0
     last_error: str = ""
+    last_refused: float = 0.0
+    last_refusal: str = ""
+    """Why an event was refused for good; that is no failure of delivery."""
     paused: bool = False
     delivered: int = 0
     in_flight: int = 0
@@ -293,6 +296,8 @@ class OutputLoop:
             return
         index = piece.indexes[0]
         self._rejected.add()
+        self.state.last_refused = self._env.now()
+        self.state.last_refusal = str(error)
         verdicts[index] = Undeliverable(
             DeadLetter(
                 message=batch[index],
@@ -300,7 +305,7 @@ class OutputLoop:
                 response=error.response,
                 attempts=piece.attempts,
                 first_attempt=piece.first_attempt,
-                last_attempt=self._env.now(),
+                last_attempt=self.state.last_refused,
                 output=self._options.name,
             )
         )

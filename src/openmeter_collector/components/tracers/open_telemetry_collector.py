@@ -18,6 +18,7 @@ from openmeter_collector.api import (
     Span,
     Tracer,
     field,
+    install_extra,
     section,
     tracer,
 )
@@ -131,8 +132,7 @@ class _Library:
             self.grpc: Any = importlib.import_module(f"{base}.grpc.trace_exporter")
         except ImportError:
             raise ConfigError(
-                f"{where}: the libraries for traces are not installed; run: "
-                "pip install 'openmeter-collector[otel]'"
+                f"{where}: the libraries for traces are not installed; run: {install_extra('otel')}"
             ) from None
 
     def link(self, cause: Any) -> Any:
