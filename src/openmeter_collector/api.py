@@ -66,6 +66,7 @@ from openmeter_collector.errors import (
     StorageError,
     Superseded,
     Unreadable,
+    install_extra,
 )
 from openmeter_collector.message import (
     NO_METADATA,
@@ -256,6 +257,7 @@ __all__ = [
     "entering",
     "field",
     "input",
+    "install_extra",
     "left_out_as",
     "metrics",
     "output",
