@@ -16,7 +16,13 @@ from openmeter_collector.cli.journal import printable, table
 
 @click.command()
 @client_options
-@click.option("--interval", type=click.FloatRange(min=0.2), default=2.0, show_default=True)
+@click.option(
+    "--interval",
+    type=click.FloatRange(min=0.2),
+    default=2.0,
+    show_default=True,
+    help="Seconds between two pictures.",
+)
 @click.option("--once", is_flag=True, help="Print one picture and end.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a picture.")
 def top(url: str, user: str | None, interval: float, once: bool, as_json: bool) -> int:

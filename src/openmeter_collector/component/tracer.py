@@ -46,3 +46,6 @@ class Tracer(Protocol):
         """Of the current span, as log lines are to carry them: `trace_id` and `span_id`, in hex; empty
         when there is none.
         """
+
+    def sampled_ids(self) -> tuple[str, str] | None:
+        """The same two of the current span, if its trace is sent; None else."""

@@ -29,6 +29,7 @@ from openmeter_collector.engine.chain import ProcessorChain, Step
 from openmeter_collector.engine.child_input import ChildInput, LeftOut, batched
 from openmeter_collector.engine.child_output import ChildOutput, policy_from
 from openmeter_collector.engine.http_client import open_http_client
+from openmeter_collector.engine.latency import TimedOutput
 from openmeter_collector.engine.limits import CountedLimit
 from openmeter_collector.engine.lives import ChildLife
 from openmeter_collector.engine.state import ComponentState, PipelineState
@@ -251,16 +252,11 @@ class ComponentEnv:
     @asynccontextmanager
     async def output(self, node: Node) -> AsyncIterator[Output]:
         env = self.at(node)
-        async with (
-            env.processors(node.processors) as chain,
-            _life(env) as life,
-            ChildOutput.running(
-                env,
-                chain,
-                traced_output(self.tracing, node, Sieve(life) if self.strict else life),
-            ) as child,
-        ):
-            yield child
+        async with env.processors(node.processors) as chain, _life(env) as life:
+            timed = TimedOutput(Sieve(life) if self.strict else life, env.metrics)
+            writer = traced_output(self.tracing, node, timed)
+            async with ChildOutput.running(env, chain, writer) as child:
+                yield child
 
     @asynccontextmanager
     async def buffer(self, node: Node) -> AsyncIterator[Buffer]:

@@ -9,7 +9,6 @@ Nothing is dropped here.
 from __future__ import annotations
 
 import asyncio
-import time
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -143,7 +142,6 @@ class OutputLoop:
         self._dropped = metrics.counter(
             "output_dropped", "Messages that an output let go by a rule."
         )
-        self._latency = metrics.timer("output_latency_ns", "Time for one write.")
 
     async def run(self) -> None:
         """Until the buffer is drained, or cancelled (then what is unsettled stays in the buffer)."""
@@ -242,7 +240,6 @@ class OutputLoop:
         piece.attempts += 1
         piece.first_attempt = piece.first_attempt or self._env.now()
         piece.seen_successes = self.gate.successes
-        began = time.perf_counter_ns()
         try:
             await self._output.write(messages)
         except asyncio.CancelledError:
@@ -275,7 +272,6 @@ class OutputLoop:
             asked = error.retry_after if isinstance(error, Overloaded) else None
             self.gate.failed(entered, self._options.back_off, asked)
             raise
-        self._latency.observe(time.perf_counter_ns() - began)
         if self._keep is not None:
             self._keep(messages)
         self._sent.add(len(messages))

@@ -18,9 +18,11 @@ from openmeter_collector.api import (
     Span,
     Tracer,
     field,
+    install_extra,
     section,
     tracer,
 )
+from openmeter_collector.components.otlp.endpoint import Endpoint
 
 LOCAL = Example(
     "A tenth of all traces, to a collector on the same machine",
@@ -44,17 +46,6 @@ _AT_THE_END: Final = 2.0
 _NOWHERE: Final = logging.NullHandler()
 _QUIET: Final = 60.0
 """Seconds between two warnings that traces were not sent."""
-
-
-@section
-class Endpoint:
-    """A collector to send to."""
-
-    address: str = field(
-        default="", doc="Host and port, or a whole address.", examples=["localhost:4318"]
-    )
-    url: str = field(default="", deprecated=True, doc="The same as `address`.")
-    secure: bool = field(default=False, doc="Use TLS.")
 
 
 @section
@@ -141,8 +132,7 @@ class _Library:
             self.grpc: Any = importlib.import_module(f"{base}.grpc.trace_exporter")
         except ImportError:
             raise ConfigError(
-                f"{where}: the libraries for traces are not installed; run: "
-                "pip install 'openmeter-collector[otel]'"
+                f"{where}: the libraries for traces are not installed; run: {install_extra('otel')}"
             ) from None
 
     def link(self, cause: Any) -> Any:
@@ -164,12 +154,8 @@ class _Library:
         return provider
 
     def _by_http(self, endpoint: Endpoint) -> Any:
-        address = endpoint.address or endpoint.url
-        if "://" not in address:
-            address = f"{'https' if endpoint.secure else 'http'}://{address}"
-        path = "" if address.endswith("/v1/traces") else "/v1/traces"
         return self.http.OTLPSpanExporter(
-            endpoint=address.rstrip("/") + path, timeout=int(_PATIENCE)
+            endpoint=endpoint.over_http("/v1/traces"), timeout=int(_PATIENCE)
         )
 
     def _by_grpc(self, endpoint: Endpoint) -> Any:
@@ -205,6 +191,12 @@ class _Spans:
         if not context.is_valid:
             return {}
         return {"trace_id": f"{context.trace_id:032x}", "span_id": f"{context.span_id:016x}"}
+
+    def sampled_ids(self) -> tuple[str, str] | None:
+        context = self._library.api.get_current_span().get_span_context()
+        if not (context.is_valid and context.trace_flags.sampled):
+            return None
+        return f"{context.trace_id:032x}", f"{context.span_id:016x}"
 
 
 class _Span:

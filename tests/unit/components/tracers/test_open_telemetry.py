@@ -287,6 +287,40 @@ async def test_log_lines_inside_a_span_carry_its_ids_and_others_none():
     assert all("trace_id" not in one for one in lines if one["msg"] != "seen")
 
 
+WITH_BUCKETS = "metrics: {prometheus: {use_histogram_timing: true}}\n" + CONFIG
+
+
+async def test_buckets_of_latencies_name_the_spans_they_were_measured_in():
+    text = WITH_BUCKETS.replace(
+        "broker:\n    outputs: [scripted: {name: t}]", "scripted: {name: t}"
+    )
+    async with by_http() as (where, collected):
+        pipeline = await run(text % where)
+    named = {
+        (name, labels["path"]): (one.trace_id, one.span_id)
+        for name, _, _, children in pipeline.metrics.families()
+        for labels, child in children
+        for _, one in getattr(child, "examples", {}).values()
+    }
+    for metric, path, span in [
+        ("output_latency_ns", "root.output", "output_scripted"),
+        ("input_latency_ns", "root.input", "input_generate"),
+        ("processor_latency_ns", "root.pipeline.processors.0", "pipeline"),
+    ]:
+        written = collected.one(span)
+        assert named[metric, path] == (written.trace_id.hex(), written.span_id.hex())
+
+
+async def test_buckets_name_no_trace_that_is_not_sent():
+    async with by_http() as (where, _):
+        text = WITH_BUCKETS % f"{where}\n    sampling: {{enabled: true, ratio: 0}}"
+        pipeline = await run(text)
+    children = [
+        child for _, _, of in (f[1:] for f in pipeline.metrics.families()) for _, child in of
+    ]
+    assert not any(getattr(child, "examples", None) for child in children)
+
+
 async def test_only_a_share_is_sent_when_asked():
     async with by_http() as (where, collected):
         await run(CONFIG % f"{where}\n    sampling: {{enabled: true, ratio: 0}}")
