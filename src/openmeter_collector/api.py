@@ -77,6 +77,7 @@ from openmeter_collector.message import (
     Value,
     as_failure,
     by_index,
+    record_metadata,
 )
 from openmeter_collector.message.settlement import Stage, derived, entering, when_settled
 from openmeter_collector.spec.catch_up import CatchUp, check_schedule, windows_of
@@ -253,6 +254,7 @@ __all__ = [
     "processor",
     "raise_for_answer",
     "rate_limit",
+    "record_metadata",
     "redis_client",
     "requester",
     "respond",
