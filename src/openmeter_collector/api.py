@@ -79,6 +79,7 @@ from openmeter_collector.message import (
     Value,
     as_failure,
     by_index,
+    record_metadata,
 )
 from openmeter_collector.message.settlement import (
     Stage,
@@ -264,6 +265,7 @@ __all__ = [
     "processor",
     "raise_for_answer",
     "rate_limit",
+    "record_metadata",
     "redis_client",
     "requester",
     "respond",
