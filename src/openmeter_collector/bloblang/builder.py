@@ -53,7 +53,7 @@ class Builder:
 
     def function(self, name: str, given: Given, span: Span) -> Node:
         """A call of a function."""
-        entry = self._find(name, self.registry.functions, "function")
+        entry = self._find(name, "function")
         arguments, named = match_arguments(entry, given)
         prepared = self._prepare(entry, arguments)
         node = Function(entry, arguments, named, _written(given), prepared, span=span)
@@ -67,7 +67,7 @@ class Builder:
 
     def method(self, name: str, target: Node, given: Given, span: Span) -> Node:
         """A call of a method."""
-        entry = self._find(name, self.registry.methods, "method")
+        entry = self._find(name, "method")
         arguments, named = match_arguments(entry, given)
         prepared = self._prepare(entry, arguments)
         node = Method(target, entry, arguments, named, _written(given), prepared, span=span)
@@ -88,13 +88,16 @@ class Builder:
         lead = [self.services] if entry.services else []
         return _attempt(entry.call, *lead, *_values(arguments))
 
-    def _find(self, name: str, entries: dict[str, Entry], noun: str) -> Entry:
-        entry = entries.get(name)
+    def _find(self, name: str, noun: str) -> Entry:
+        registry = self.registry
+        entry = registry.find(name, is_method=noun == "method")
         if entry is not None:
             return entry
         hint = ""
-        reason = self.registry.left_out.get(name)
-        other = self.registry.functions if noun == "method" else self.registry.methods
+        reason = registry.left_out.get(name)
+        entries, other = registry.functions, registry.methods
+        if noun == "method":
+            entries, other = other, entries
         if reason:
             hint = f"{name} is left out of this collector: {reason}"
         elif name in other:

@@ -281,16 +281,23 @@ def _kind(hint: Any) -> str:
 class Registry:
     """The functions and methods a mapping may use; immutable, extended by making a new one."""
 
-    def __init__(self, entries: Iterable[Entry], left_out: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        entries: Iterable[Entry],
+        left_out: Mapping[str, str] | None = None,
+        more: Callable[[], Iterable[Entry]] | None = None,
+    ) -> None:
         """Take `entries`, later ones over earlier ones of the same name.
 
         Args:
             entries: the functions and methods.
             left_out: names that exist elsewhere and are no part of this, with the reason.
+            more: gives further ones; asked once, when a name is looked up that is not among `entries`.
         """
         self.functions: dict[str, Entry] = {}
         self.methods: dict[str, Entry] = {}
         self.left_out = dict(left_out or {})
+        self._more = more
         for entry in entries:
             if not _NAME.fullmatch(entry.name):
                 raise ValueError(f"{entry.name!r} is no name for a {entry.noun}; use snake_case")
@@ -302,4 +309,17 @@ class Registry:
 
     def with_entries(self, entries: Iterable[Entry]) -> Registry:
         """A registry with more entries; it replaces those of the same name."""
-        return Registry([*self, *entries], self.left_out)
+        return Registry([*self, *entries], self.left_out, self._more)
+
+    def with_more(self, more: Callable[[], Iterable[Entry]]) -> Registry:
+        """A registry that asks for more entries when a name is not there; it replaces none."""
+        return Registry(self, self.left_out, more)
+
+    def find(self, name: str, *, is_method: bool) -> Entry | None:
+        """The function or method of a name."""
+        known = self.methods if is_method else self.functions
+        if name not in known and self._more is not None:
+            more, self._more = self._more, None
+            for entry in more():
+                (self.methods if entry.is_method else self.functions).setdefault(entry.name, entry)
+        return known.get(name)

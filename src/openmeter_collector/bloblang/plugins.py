@@ -17,6 +17,7 @@ import importlib.metadata
 import importlib.util
 from collections.abc import Callable, Iterable
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Final
@@ -30,13 +31,23 @@ from openmeter_collector.values.kinds import Float64, Int64, Value
 GROUP: Final = "openmeter_collector.bloblang"
 
 
+@cache
+def installed() -> Registry:
+    """The library with what installed packages offer, which is looked for when a name is not in it.
+
+    So packages replace nothing of the library, and cost nothing where no mapping uses them. Looking a
+    name up raises `ConfigError` when a package cannot be loaded.
+    """
+    return STANDARD.with_more(lambda: load_entry_points(importlib.metadata.entry_points))
+
+
 def library_with(paths: Iterable[Path]) -> Registry:
-    """The library with the plug-ins of the environment and of files.
+    """The library with the plug-ins of the environment and of files; files may replace what it has.
 
     Raises:
         ConfigError: a file cannot be run, or declares nothing.
     """
-    found = STANDARD.with_entries(load_entry_points(importlib.metadata.entry_points))
+    found = installed()
     for path in paths:
         found = found.with_entries(load_plugin(path))
     return found
@@ -60,10 +71,20 @@ def load_plugin(path: Path) -> list[Entry]:
 
 
 def load_entry_points(find: Callable[..., Iterable[Any]]) -> list[Entry]:
-    """The entries of all installed packages that offer some; `find` looks entry points up."""
+    """The entries of all installed packages that offer some; `find` looks entry points up.
+
+    Raises:
+        ConfigError: a package cannot be imported, or declares nothing.
+    """
     found: list[Entry] = []
     for point in find(group=GROUP):
-        found += entries_of(point.load(), point.name)
+        try:
+            module = point.load()
+        except Exception as error:
+            raise ConfigError(
+                f"plug-in {point.name}: {type(error).__name__}: {error}; mend or remove its package"
+            ) from error
+        found += entries_of(module, point.name)
     return found
 
 

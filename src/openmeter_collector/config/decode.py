@@ -25,7 +25,7 @@ from openmeter_collector.config.tree import parse as parse_tree
 from openmeter_collector.errors import ConfigError
 from openmeter_collector.spec import types as t
 from openmeter_collector.spec.component import ComponentSpec, FieldSpec, attribute_of, fields_of
-from openmeter_collector.spec.fields import CodeError
+from openmeter_collector.spec.fields import CodeError, CodeLimits
 from openmeter_collector.spec.registry import Registry, closest
 from openmeter_collector.spec.trust import POWERS, Trust, of_the_api, of_this_machine
 
@@ -59,6 +59,9 @@ class Decoder:
         self._trust = trust or of_this_machine()
         self._metric_names = metric_names
         self._decodes = RunTimeConfigs(registry, self._trust, metric_names)
+        self._limits = CodeLimits(
+            "" if self._files else self._how_to_read_files, "plugins" in self._trust.powers
+        )
         self._labels: dict[str, Place] = {}
         self._references: list[tuple[str, str, str, Place]] = []
 
@@ -373,7 +376,7 @@ class Decoder:
         if not isinstance(tree, Scalar):
             return self.report.wrong(tree, go_name, path)
         try:
-            return scalars.decode(kind.kind, tree, "" if self._files else self._how_to_read_files)
+            return scalars.decode(kind.kind, tree, self._limits)
         except CodeError as error:
             quiet = "the code in a secret value does not compile"
             found, _, hint = str(error).partition("; ")

@@ -7,7 +7,7 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from openmeter_collector.config.tree import Place, Scalar, parse_float, parse_int
-from openmeter_collector.spec.fields import Interpolated, MappingText
+from openmeter_collector.spec.fields import NO_LIMITS, CodeLimits, Interpolated, MappingText
 from openmeter_collector.values.units import ByteSize, Duration
 
 
@@ -98,18 +98,15 @@ GO_NAME: Final = dict.fromkeys((*_DECODE, *_CODE), "string") | {
 """How `lint` names the type that was expected."""
 
 
-def decode(kind: str, word: Scalar, how_to_read_files: str = "") -> Any:
+def decode(kind: str, word: Scalar, limits: CodeLimits = NO_LIMITS) -> Any:
     """The value that a word stands for.
-
-    Args:
-        how_to_read_files: what an operator has to do before code may; empty when it may.
 
     Raises:
         CodeError: it is code, and does not compile.
         ValueError: it is not of this kind.
     """
     if kind in _CODE:
-        return _CODE[kind](_string(word), str(word.place), how_to_read_files)
+        return _CODE[kind](_string(word), str(word.place), limits)
     return _DECODE[kind](word)
 
 

@@ -5,17 +5,19 @@ references to resources, and the batching policy that many outputs share.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, ClassVar
+from typing import TYPE_CHECKING, Annotated, ClassVar, Final
 
 from openmeter_collector.component.node import Node
+from openmeter_collector.errors import ConfigError
 from openmeter_collector.message import Batch
 from openmeter_collector.spec.component import field, section
 from openmeter_collector.spec.types import Child, FieldType, Ref, Scalar
 from openmeter_collector.values.units import ByteSize, Duration
 
 if TYPE_CHECKING:
-    from openmeter_collector.bloblang import Mapping, MappingError, Services
+    from openmeter_collector.bloblang import Mapping, MappingError, Registry, Services
 
 InputNode = Annotated[Node, Child("input")]
 ProcessorNode = Annotated[Node, Child("processor")]
@@ -54,15 +56,27 @@ class CodeError(ValueError):
         super().__init__(text)
 
 
+@dataclass(frozen=True, slots=True)
+class CodeLimits:
+    """What code in a config may not do, because of who wrote the config.
+
+    Attributes:
+        how_to_read_files: what an operator has to do before it may read files; empty when it may.
+        plugins: whether there are functions and methods of other packages.
+    """
+
+    how_to_read_files: str = ""
+    plugins: bool = True
+
+
+NO_LIMITS: Final = CodeLimits()
+
 _FILE = "file://"
 """What a mapping begins with when it is in a file, relative to the working directory."""
 
 
-def compile_interpolated(text: str, how_to_read_files: str = "") -> str | Resolve:
+def compile_interpolated(text: str, limits: CodeLimits = NO_LIMITS) -> str | Resolve:
     """The text, or what makes it: the one place where the language is plugged in for strings.
-
-    Args:
-        how_to_read_files: what an operator has to do before it may; empty when it may.
 
     Raises:
         CodeError: an expression is wrong.
@@ -73,45 +87,61 @@ def compile_interpolated(text: str, how_to_read_files: str = "") -> str | Resolv
     from openmeter_collector import bloblang  # noqa: PLC0415
 
     try:
-        compiled = bloblang.compile_interpolated(text, services=_services(how_to_read_files))
+        compiled = bloblang.compile_interpolated(
+            text, registry=_registry(limits), services=_services(limits)
+        )
     except bloblang.MappingError as error:
         raise _code_error(error) from error
+    except ConfigError as error:
+        raise CodeError(str(error)) from error
     return compiled.static if compiled.is_static else compiled.text
 
 
-def _services(how_to_read_files: str) -> Services | None:
-    if not how_to_read_files:
+def _registry(limits: CodeLimits) -> Registry:
+    from openmeter_collector.bloblang import STANDARD, plugins  # noqa: PLC0415 - as above
+
+    return plugins.installed() if limits.plugins else STANDARD
+
+
+def _services(limits: CodeLimits) -> Services | None:
+    if not limits.how_to_read_files:
         return None
     from openmeter_collector import bloblang  # noqa: PLC0415 - as above
 
     def refuse(path: str, /) -> bytes:
-        raise PermissionError(13, f"files are not read here; {how_to_read_files}", path)
+        raise PermissionError(13, f"files are not read here; {limits.how_to_read_files}", path)
 
     return bloblang.Services(read=refuse)
 
 
-def compile_mapping(text: str, how_to_read_files: str = "") -> Mapping:
+def compile_mapping(text: str, limits: CodeLimits = NO_LIMITS) -> Mapping:
     """The program: the one place where the language is plugged in for mappings.
-
-    Args:
-        how_to_read_files: what an operator has to do before it may; empty when it may.
 
     Raises:
         CodeError: the mapping is wrong.
     """
     from openmeter_collector import bloblang  # noqa: PLC0415 - as above
 
-    if not text.startswith(_FILE):
-        try:
-            return bloblang.compile(text, services=_services(how_to_read_files))
-        except bloblang.MappingError as error:
-            raise _code_error(error) from error
-    # A fault in the file has its place there, so the whole of it is told at the field's own place.
-    path = text.removeprefix(_FILE).strip()
-    if how_to_read_files:
-        raise CodeError(f"{path}: files are not read here; {how_to_read_files}")
+    registry = _registry(limits)
     try:
-        return bloblang.compile(Path(path).read_text(encoding="utf-8"), name=path)
+        if not text.startswith(_FILE):
+            return bloblang.compile(text, registry=registry, services=_services(limits))
+        return _compile_file(text.removeprefix(_FILE).strip(), registry, limits)
+    except bloblang.MappingError as error:
+        raise _code_error(error) from error
+    except ConfigError as error:
+        raise CodeError(str(error)) from error
+
+
+def _compile_file(path: str, registry: Registry, limits: CodeLimits) -> Mapping:
+    """A fault in the file has its place there, so the whole of it is told at the field's own place."""
+    from openmeter_collector import bloblang  # noqa: PLC0415 - as above
+
+    if limits.how_to_read_files:
+        raise CodeError(f"{path}: files are not read here; {limits.how_to_read_files}")
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+        return bloblang.compile(text, name=path, registry=registry)
     except bloblang.MappingError as error:
         first = error.diagnostics[0]
         raise CodeError(f"{path}:{first.line}:{first.column}: {first.text}") from error
@@ -160,17 +190,14 @@ class Interpolated(CodeText):
     __slots__ = ("_resolve", "static")
     __field_type__: ClassVar[FieldType] = Scalar("interpolated")
 
-    def __init__(self, text: str, where: str = "", how_to_read_files: str = "") -> None:
+    def __init__(self, text: str, where: str = "", limits: CodeLimits = NO_LIMITS) -> None:
         """Compile `text`.
-
-        Args:
-            how_to_read_files: what an operator has to do before it may; empty when it may.
 
         Raises:
             CodeError: an expression in it is wrong.
         """
         super().__init__(text, where)
-        compiled = compile_interpolated(text, how_to_read_files)
+        compiled = compile_interpolated(text, limits)
         self._resolve: Resolve | None = None if isinstance(compiled, str) else compiled
         self.static: str | None = compiled if isinstance(compiled, str) else None
 
@@ -189,17 +216,14 @@ class MappingText(CodeText):
     __slots__ = ("program",)
     __field_type__: ClassVar[FieldType] = Scalar("mapping")
 
-    def __init__(self, text: str, where: str = "", how_to_read_files: str = "") -> None:
+    def __init__(self, text: str, where: str = "", limits: CodeLimits = NO_LIMITS) -> None:
         """Compile `text`.
-
-        Args:
-            how_to_read_files: what an operator has to do before it may; empty when it may.
 
         Raises:
             CodeError: it does not compile.
         """
         super().__init__(text, where)
-        self.program = compile_mapping(text, how_to_read_files)
+        self.program = compile_mapping(text, limits)
 
 
 @section

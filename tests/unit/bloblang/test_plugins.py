@@ -82,6 +82,41 @@ def test_entry_points_of_installed_packages():
     assert run("root = this.twice()", STANDARD.with_entries([entry]), b"2") == 4
 
 
+def test_a_package_replaces_nothing_and_is_looked_for_only_when_a_name_is_not_there():
+    @method("company", cases=[Case("root = this.twice()", "2", "4")])
+    def twice(value: Value) -> Value:
+        """Twice the number."""
+        return value * 2
+
+    @method("company", cases=[Case("root = this.uppercase()", "2", "4")])
+    def uppercase(value: Value) -> Value:
+        """Another one of a name that is there."""
+        return "replaced"
+
+    asked = []
+
+    def more():
+        asked.append(1)
+        return entries_of(types.SimpleNamespace(twice=twice, uppercase=uppercase), "acme")
+
+    registry = STANDARD.with_more(more)
+    assert (run("root = this.uppercase()", registry, b'"a"'), asked) == (b"A", [])
+    assert run("root = this.twice()", registry, b"2") == 4
+    assert (run("root = this.uppercase()", registry, b'"a"'), asked) == (b"A", [1])
+    with pytest.raises(MappingError, match="unrecognised method 'thrice'"):
+        run("root = this.thrice()", registry)
+    assert asked == [1]
+
+
+def test_a_package_that_cannot_be_imported_is_named():
+    def load():
+        raise ImportError("no module named acme")
+
+    point = types.SimpleNamespace(name="acme", load=load)
+    with pytest.raises(ConfigError, match="plug-in acme: ImportError: no module named acme; mend"):
+        load_entry_points(lambda group: [point])
+
+
 def test_a_file_that_declares_nothing_or_does_not_run_is_told(tmp_path):
     empty, broken = tmp_path / "empty.py", tmp_path / "broken.py"
     empty.write_text("x = 1")

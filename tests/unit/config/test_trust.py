@@ -6,6 +6,7 @@ import pytest
 
 from openmeter_collector.api import field, processor
 from openmeter_collector.bloblang import SimpleDocument
+from openmeter_collector.bloblang.plugins import installed
 from openmeter_collector.cli.registry import standard_registry
 from openmeter_collector.config import Config, Stream, read
 from openmeter_collector.errors import CollectorError, ConfigError
@@ -133,3 +134,54 @@ def test_words_that_allow_nothing_are_refused():
     assert powers_of(["files, programs", ""], "--allow") == ("files", "programs")
     with pytest.raises(ConfigError, match="--allow: 'program' cannot be allowed; use one of"):
         powers_of(["program"], "--allow")
+
+
+PACKAGE = """
+from openmeter_collector.bloblang import Case, Value, method
+
+@method("company", cases=[Case("root = this.cents()", "12.5", "1250")])
+def acme_cents(value: Value) -> Value:
+    return round(float(str(value)) * 100)
+"""
+
+
+@pytest.fixture
+def package(tmp_path, monkeypatch):
+    """An installed package with a method for mappings."""
+    (tmp_path / "acme_methods.py").write_text(PACKAGE)
+    about = tmp_path / "acme_methods-1.0.dist-info"
+    about.mkdir()
+    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: acme-methods\nVersion: 1.0\n")
+    (about / "entry_points.txt").write_text("[openmeter_collector.bloblang]\nacme = acme_methods\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    installed.cache_clear()
+    yield about
+    installed.cache_clear()
+
+
+CENTS = "pipeline: {processors: [{mapping: 'root.c = this.n.acme_cents()'}]}"
+IN_TEXT = "pipeline: {processors: [{log: {message: '${! this.n.acme_cents() }'}}]}"
+
+
+@pytest.mark.parametrize("text", [CENTS, IN_TEXT])
+def test_methods_of_packages_are_for_configs_that_may_use_plug_ins(package, text):
+    assert faults(text, of_the_operator()) == []
+    assert faults(text, of_the_api("plugins")) == []
+    (fault,) = faults(text, of_the_api())
+    assert "unrecognised method 'acme_cents'" in fault
+
+
+def test_a_method_of_a_package_is_run(package):
+    reading = read(CENTS, REGISTRY, Stream, env={}, trust=of_the_operator(), file="s.yaml")
+    (node,) = reading.config.pipeline.processors
+    body, _ = node.config.mapping.program.run([SimpleDocument(b'{"n":12.5}')], 0)
+    assert body == {"c": 1250}
+
+
+def test_a_package_that_is_broken_is_a_fault_of_the_line_that_may_need_it(package):
+    package.joinpath("entry_points.txt").write_text(
+        "[openmeter_collector.bloblang]\nacme = acme_not_there\n"
+    )
+    (fault,) = faults(CENTS, of_the_operator())
+    assert fault.startswith("s.yaml:1:36 root.pipeline.processors.0.mapping: plug-in acme: Module")
+    assert faults("pipeline: {processors: [{mapping: 'root = this'}]}", of_the_operator()) == []
