@@ -20,9 +20,15 @@ from openmeter_collector.api import (
     Source,
     Unreadable,
 )
-from openmeter_collector.components.aws.objects import Deleter, Missing, S3Object, open_object
 from openmeter_collector.components.aws.queue import Held, HeldMessage, receive, visibility_of
 from openmeter_collector.components.inputs.s3_queue_memory import QueueMemory, Told
+from openmeter_collector.components.objects.stored import (
+    Deleter,
+    Missing,
+    Store,
+    Stored,
+    open_object,
+)
 
 _IDLE: Final = 0.5
 """Seconds before a queue that had nothing is asked again."""
@@ -57,14 +63,16 @@ class NoTarget(Exception):
 class Listener:
     """An `Input`: one queue, and several objects at the same time, begun in the order of its messages."""
 
-    def __init__(self, env: Env, s3: Any, sqs: Any, scanner: Scanner, notices: Notices) -> None:
+    def __init__(
+        self, env: Env, store: Store, sqs: Any, scanner: Scanner, notices: Notices
+    ) -> None:
         self._env = env
-        self._s3 = s3
+        self._store = store
         self._sqs = sqs
         self._scanner = scanner
         self._notices = notices
         self._memory = QueueMemory(env)
-        self._deleter = Deleter(env, s3)
+        self._deleter = Deleter(env, store)
         self._marking = False
         # The order of a FIFO queue is that of its objects.
         in_order = notices.url.endswith(".fifo")
@@ -190,7 +198,7 @@ class Listener:
                 self._finished(told, work)
 
         chunks = opened.chunks((start.offset or 0) if self._scanner.seeks(key) else 0)
-        source = Source(key, chunks, {**opened.metadata, "s3_id": opened.identity}, start)
+        source = Source(key, chunks, opened.metadata, start)
         reading = Reading(self._scanner, source, safe=safe, finished=finished)
         ahead = asyncio.Semaphore(_AHEAD)
         try:
@@ -204,20 +212,20 @@ class Listener:
             await chunks.aclose()
             opened.close()
 
-    async def _opened(self, bucket: str, key: str, told: Told) -> tuple[S3Object, Position]:
+    async def _opened(self, bucket: str, key: str, told: Told) -> tuple[Stored, Position]:
         """Open an object, at the place that it was read to for the same message."""
         start = told.reached
         if start.records:
             offset = (start.offset or 0) if self._scanner.seeks(key) else 0
             try:
                 opened = await open_object(
-                    self._env, self._s3, bucket, key, start=offset, etag=told.etag
+                    self._env, self._store, bucket, key, start=offset, etag=told.etag
                 )
             except Missing:
                 pass  # not the content that was begun with
             else:
                 return opened, start
-        opened = await open_object(self._env, self._s3, bucket, key)
+        opened = await open_object(self._env, self._store, bucket, key)
         return opened, told.start(opened.place.etag)
 
     def _finished(self, told: Told, work: _Work) -> None:

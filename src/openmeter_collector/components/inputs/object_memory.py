@@ -1,4 +1,4 @@
-"""What the input `aws_s3` remembers of the objects it read: which are done, and how far the next one is.
+"""What inputs that read the objects of a store remember of them: which are done, and how far the next one is.
 
 Everything here tells only what is settled; it becomes true in the same transaction as the events of a
 later delivery. So after a crash some events come again, with the same ids, and none is left out.
