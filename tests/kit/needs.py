@@ -24,6 +24,7 @@ CACHE = ROOT / ".cache" / "tests"
 _JS = ROOT / "tests" / "e2e" / "js"
 _HELM = ROOT / "tests" / "deploy" / "helm.txt"
 _CHDB = ROOT / "tests" / "integration" / "sql" / "chdb.txt"
+_AZURITE = ROOT / "tests" / "integration" / "azure"
 _OTELCOL = ROOT / "tests" / "e2e" / "otelcol" / "requirements.txt"
 _POLICY = Path("/usr/sbin/policy-rc.d")
 
@@ -91,11 +92,26 @@ def axe() -> Path | None:
     return found if found.exists() else None
 
 
+def azurite_package() -> Path | None:
+    """The installed package folder of the emulator of Azure's storage."""
+    found = _npm_folder("azurite", _AZURITE) / "node_modules" / "azurite"
+    return found if found.is_dir() and node() is not None else None
+
+
+def _get_azurite() -> str | None:
+    return _get_from_npm("azurite", _AZURITE)
+
+
 def _get_node() -> str | None:
     return _fill(_node_folder(), lambda part: _install_from(_JS / "requirements.txt", part))
 
 
 def _get_javascript_sdk() -> str | None:
+    return _get_from_npm("npm", _JS)
+
+
+def _get_from_npm(name: str, package: Path) -> str | None:
+    """Install what a folder's package lock names."""
     found = node()
     if found is None:
         return "there is no Node.js to install it with"
@@ -104,11 +120,11 @@ def _get_javascript_sdk() -> str | None:
         return f"there is no npm beside {found}"
 
     def install(part: Path) -> str | None:
-        for name in ("package.json", "package-lock.json", ".npmrc"):
-            shutil.copy(_JS / name, part)
+        for file in ("package.json", "package-lock.json", ".npmrc"):
+            shutil.copy(package / file, part)
         return _run(*npm, "ci", cwd=part)
 
-    return _fill(_npm_folder(), install)
+    return _fill(_npm_folder(name, package), install)
 
 
 def _npm(found: Path) -> tuple[str, ...] | None:
@@ -126,8 +142,8 @@ def _node_folder() -> Path:
     return CACHE / f"node-{_digest(_JS / 'requirements.txt')}"
 
 
-def _npm_folder() -> Path:
-    return CACHE / f"npm-{_digest(_JS / 'package-lock.json')}"
+def _npm_folder(name: str = "npm", package: Path = _JS) -> Path:
+    return CACHE / f"{name}-{_digest(package / 'package-lock.json')}"
 
 
 def postgres_programs() -> Path | None:
@@ -218,6 +234,7 @@ NEEDS = (
         javascript_sdk,
         _get_javascript_sdk,
     ),
+    Need("Azurite from npm", "tests/integration/azure", azurite_package, _get_azurite),
     Need("axe-core from npm", "tests/e2e/test_live_page.py", axe, _get_javascript_sdk),
     Need(
         "Chromium",

@@ -25,6 +25,7 @@ class S3Store:
     """See `Store`."""
 
     name = "s3"
+    in_order = True
 
     def __init__(self, client: Any) -> None:
         self._client = client

@@ -175,7 +175,7 @@ class Walker:
             self._settled.clear()
             await self._settled.wait()
         await self._deleter.wait()
-        if isinstance(self._memory, WalkMemory):
+        if self._walk.interval is None:
             self._memory.ended()
             self._over = True
         checkpoints = self._memory.checkpoints()
@@ -274,11 +274,13 @@ class Walker:
         prefix = walk.prefix.resolve([Message(b"")], 0)
         memory = self._memory
         if memory is None:
-            scope = f"{walk.bucket}/{prefix}"
-            if walk.interval is None:
-                memory = WalkMemory(self._env, scope)
-            else:
+            if walk.interval is not None:
                 memory = SeenMemory(self._env, walk.bucket)
+            elif self._store.in_order:
+                memory = WalkMemory(self._env, f"{walk.bucket}/{prefix}")
+            else:
+                # Without an order, "everything up to this key" says nothing of what was read.
+                memory = SeenMemory(self._env, f"once\0{walk.bucket}/{prefix}")
             await memory.load()
             self._memory = memory
         if isinstance(memory, WalkMemory):

@@ -36,6 +36,8 @@ _MOST_HELD: Final = 1000
 """Messages that are worked on at the same time."""
 _AHEAD: Final = 16
 """Deliveries of one object that are not settled yet: what a crash may repeat of it."""
+_PATIENCE: Final = 1.0
+"""Seconds to wait for one of them to be settled; whoever settles may wait for more to come."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,11 +202,11 @@ class Listener:
         chunks = opened.chunks((start.offset or 0) if self._scanner.seeks(key) else 0)
         source = Source(key, chunks, opened.metadata, start)
         reading = Reading(self._scanner, source, safe=safe, finished=finished)
-        ahead = asyncio.Semaphore(_AHEAD)
+        ahead = _Ahead()
         try:
             while not work.over and (delivery := await reading.next()) is not None:
-                await ahead.acquire()
-                await intake.put(self._marked(delivery, work, ahead.release))
+                await ahead.wait()
+                await intake.put(self._marked(delivery, work, ahead.settled))
         except Unreadable as error:
             self._cannot(key, error, work)
         finally:
@@ -257,6 +259,30 @@ class Listener:
             error=str(error),
         )
         work.unreadable()
+
+
+class _Ahead:
+    """Bounds what is not settled of an object, so that a crash repeats little of it."""
+
+    def __init__(self) -> None:
+        self._room = asyncio.Semaphore(_AHEAD)
+        self._bounded = True
+
+    async def wait(self) -> None:
+        """Until there is room. Without a buffer on disk a batch may have to fill before anything is
+        settled; the bound then ends.
+        """
+        if not self._bounded:
+            return
+        try:
+            async with asyncio.timeout(_PATIENCE):
+                await self._room.acquire()
+        except TimeoutError:
+            self._bounded = False
+
+    def settled(self) -> None:
+        """One of them is."""
+        self._room.release()
 
 
 class _Work:

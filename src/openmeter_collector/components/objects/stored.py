@@ -82,12 +82,14 @@ class Store(Protocol):
 
     Attributes:
         name: begins the names of metadata and counters, such as `s3`.
+        in_order: objects are listed in the order of their keys as text, always.
     """
 
     name: str
+    in_order: bool
 
     def found(self, bucket: str, prefix: str, after: str) -> AsyncGenerator[Found, None]:
-        """Objects with this prefix whose key comes after `after`, in the order of their keys."""
+        """Objects with this prefix whose key comes after `after`."""
 
     async def ask(self, bucket: str, key: str, start: int, etag: str) -> Answer:
         """Ask for an object, from the byte `start` on.
