@@ -55,6 +55,7 @@ from openmeter_collector.errors import (
     ConfigError,
     Disconnected,
     Dropped,
+    DuplicateRule,
     EndOfInput,
     Final,
     Overloaded,
@@ -65,6 +66,7 @@ from openmeter_collector.errors import (
     StorageError,
     Superseded,
     Unreadable,
+    install_extra,
 )
 from openmeter_collector.message import (
     NO_METADATA,
@@ -78,7 +80,13 @@ from openmeter_collector.message import (
     as_failure,
     by_index,
 )
-from openmeter_collector.message.settlement import Stage, derived, entering, when_settled
+from openmeter_collector.message.settlement import (
+    Stage,
+    derived,
+    entering,
+    left_out_as,
+    when_settled,
+)
 from openmeter_collector.spec.catch_up import CatchUp, check_schedule, windows_of
 from openmeter_collector.spec.client_tls import ClientTls
 from openmeter_collector.spec.component import (
@@ -155,6 +163,7 @@ __all__ = [
     "Delivery",
     "Disconnected",
     "Dropped",
+    "DuplicateRule",
     "Duration",
     "EndOfInput",
     "Env",
@@ -248,6 +257,8 @@ __all__ = [
     "entering",
     "field",
     "input",
+    "install_extra",
+    "left_out_as",
     "metrics",
     "output",
     "processor",

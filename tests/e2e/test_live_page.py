@@ -66,10 +66,12 @@ async def test_an_operator_sees_what_happens_and_brings_a_dead_letter_back(runni
     dialog = page.locator("#letter")
     await expect(dialog).to_contain_text("400")
     mended = json.dumps(event(77))
-    await dialog.locator("textarea").fill(mended)
+    await expect(dialog.get_by_role("button", name="Replay")).to_have_text("Replay")
+    await dialog.locator("textarea").fill("{}")
     await dialog.get_by_role("button", name="Save the change").click()
     await expect(dialog).to_contain_text("editedyes")
-    await dialog.get_by_role("button", name="Replay").click()
+    await dialog.locator("textarea").fill(mended)
+    await dialog.get_by_role("button", name="Save and replay").click()
     await expect(dialog).not_to_be_visible()
     await sandbox.wait_for_events(21)
     await expect(page.locator("#letters tbody")).to_contain_text("No dead letters.")
@@ -80,7 +82,15 @@ async def test_an_operator_sees_what_happens_and_brings_a_dead_letter_back(runni
 
     await page.locator("#tail input[type=search]").fill("no such event")
     await page.locator("#tail form button").click()
-    await expect(page.locator("#tail tbody")).to_contain_text("nothing that fits")
+    await expect(page.locator("#tail tbody")).to_contain_text("Nothing that fits")
+    await page.locator("#tail input[type=search]").fill("e3")
+    await page.locator("#tail form button").click()
+    await page.get_by_role("button", name="Look up the life of event e3").click()
+    await expect(page.locator("#life")).to_contain_text("Life of event e3")
+    await page.locator("#life").get_by_role("button", name="Close").click()
+    await expect(facts).to_contain_text("last answeraccepted")
+    await expect(facts).to_contain_text("last event refused")
+    await expect(facts).to_contain_text("400 Bad Request")
     assert "planted-canary" not in await page.content()
     assert watched.wrong == []
 
@@ -100,5 +110,59 @@ async def test_the_page_fits_a_phone_works_by_keyboard_and_passes_axe(running, b
         assert await overflow_of(page) <= 0
         await page.keyboard.press("Tab")
         assert await page.evaluate("document.activeElement.className") == "skip"
+        assert await faults_of(page) == []
+        assert watched.wrong == []
+
+
+SHARED = """
+http: {{address: 127.0.0.1:0}}
+logger: {{format: json}}
+leader_election: {{enabled: true, file: {{path: {folder}/lock}}}}
+cache_resources: [{{label: seen, memory: {{}}}}]
+"""
+TAKES = """
+input: {{cloudevents: {{address: 127.0.0.1:0}}}}
+buffer: {{sqlite: {{path: {folder}/takes.db}}}}
+output: {{drop: {{}}}}
+"""
+ASKS = """
+input:
+  label: asks
+  prometheus:
+    url: http://127.0.0.1:9
+    schedule: "* * * * * *"
+    queries: [{{query: {{name: up, promql: up}}}}]
+buffer: {{sqlite: {{path: {folder}/asks.db}}}}
+output: {{drop: {{}}}}
+"""
+
+
+async def test_streams_are_looked_at_one_by_one_with_windows_resources_and_who_leads(
+    tmp_path, browser
+):
+    folder = tmp_path / "streams"
+    folder.mkdir()
+    for path, text in (
+        (tmp_path / "shared.yaml", SHARED),
+        (folder / "asks.yaml", ASKS),
+        (folder / "takes.yaml", TAKES),
+    ):
+        path.write_text(text.format(folder=tmp_path))
+    arguments = ("-c", str(tmp_path / "shared.yaml"), "streams", str(folder))
+    async with collector_process(*arguments, log_file=tmp_path / "log") as collector:
+        watched = await opened(browser, collector.service)
+        page = watched.page
+        await expect(page.locator("#summary")).to_contain_text("leads as")
+        await expect(page.locator("#resources")).to_contain_text("seen")
+        windows = page.locator("#windows")
+        await expect(windows.locator(".badge")).to_contain_text("open", timeout=30_000)
+        await expect(windows).to_contain_text("asks: asks/up")
+        await expect(windows).to_contain_text("cannot connect to 127.0.0.1:9", timeout=30_000)
+        await send(collector, event(1), event(2))
+        await page.get_by_label("Ledger, dead letters and events of").select_option("takes")
+        await expect(page.locator("#ledger tbody tr").first).to_contain_text("2", timeout=20_000)
+        await expect(page.locator("#tail tbody")).to_contain_text("e2")
+        await page.get_by_label("Ledger, dead letters and events of").select_option("asks")
+        await expect(page.locator("#tail tbody")).to_contain_text("Nothing passed yet")
         assert await faults_of(page) == []
         assert watched.wrong == []

@@ -87,6 +87,15 @@ async def running(config):
         yield collector
 
 
+async def saved(page, name):
+    """Save what is on the page as a test of that name: the dialog, and the test in it."""
+    await page.get_by_role("button", name="Save as a unit test").click()
+    dialog = page.locator("#case")
+    await dialog.get_by_label("Name").fill(name)
+    await dialog.get_by_label("Name").blur()
+    return dialog, dialog.get_by_label("The test")
+
+
 async def test_a_mapping_of_the_config_and_real_events_become_a_test_that_passes(
     running, config, browser
 ):
@@ -106,11 +115,7 @@ async def test_a_mapping_of_the_config_and_real_events_become_a_test_that_passes
     assert "planted-canary" not in await page.content()
     assert "planted-canary" not in await page.locator("#playground-document").input_value()
 
-    await page.get_by_role("button", name="Save as a unit test").click()
-    dialog = page.locator("#case")
-    await dialog.get_by_label("Name").fill("doubles")
-    await dialog.get_by_label("Name").blur()
-    text = dialog.get_by_label("The test")
+    dialog, text = await saved(page, "doubles")
     await expect(text).to_have_value(re.compile("name: doubles\n.*target_processors: tidy"))
     async with page.expect_download() as started:
         await dialog.get_by_role("button", name="Download").click()
@@ -123,6 +128,30 @@ async def test_a_mapping_of_the_config_and_real_events_become_a_test_that_passes
     assert "1 of 1 tests passed" in await tested(config)
     config.write_text(config.read_text().replace("* 2", "* 3"))
     assert "doubles" in await tested(config)
+
+
+async def test_a_late_answer_does_not_replace_the_test_of_the_name_that_was_given_since(
+    running, browser
+):
+    watched = await opened(browser, running.service, "/ui/playground/")
+    page = watched.page
+    first = asyncio.Event()
+    held = []
+
+    async def hold_the_first(route):
+        held.append(route)
+        if len(held) == 1:
+            await first.wait()
+        await route.continue_()
+
+    await page.route("**/case", hold_the_first)
+    dialog, text = await saved(page, "the second")
+    await expect(text).to_have_value(re.compile("name: the second"))
+    async with page.expect_response("**/case"):
+        first.set()
+    await expect(text).to_have_value(re.compile("name: the second"))
+    await expect(dialog.get_by_role("button", name="Copy")).to_be_enabled()
+    assert watched.wrong == []
 
 
 async def test_it_works_by_keyboard_fits_a_phone_and_passes_axe(running, browser):

@@ -32,8 +32,9 @@ from openmeter_collector.admin import journal_view
 from openmeter_collector.admin.config_mappings import MOST_MAPPINGS, mappings_of
 from openmeter_collector.admin.pages import HEADERS, body_of, static
 from openmeter_collector.admin.playground import Offers, Playground
-from openmeter_collector.admin.snapshot import Gatherer, drawn, journal_path
+from openmeter_collector.admin.snapshot import Gatherer, drawn, journal_path, shared
 from openmeter_collector.component.env import AsgiReceive, AsgiSend, Scope
+from openmeter_collector.component.node import Node
 from openmeter_collector.config.lint import SCRUBBED, Scrubber
 from openmeter_collector.config.source_text import sounds_secret
 from openmeter_collector.engine.status import PipelineStatus
@@ -158,7 +159,7 @@ class LivePage:
         if path == "/ui/state":
             return self._state
         if path == "/ui/windows":
-            return orjson.dumps([one for one in self._paths() if one.startswith("/windows/")])
+            return orjson.dumps([one for one in self._paths() if "/windows/" in one])
         if path == "/ui/ledger":
             journal = self._journal(query)
             hours = min(max(int(query.get("hours", "24")), 1), 24 * 31)
@@ -189,7 +190,9 @@ class LivePage:
 
     def _page(self, scope: Scope) -> str:
         template = static("live.html").decode()
-        drawn_now = "".join(_figure(name, one) for name, one in self._pipelines().items())
+        pipelines = self._pipelines()
+        drawn_now = "".join(_figure(name, one) for name, one in pipelines.items())
+        drawn_now += _resources(shared(pipelines))
         may = {
             "see": self._may_see(scope),
             "change": self._locked,
@@ -331,21 +334,40 @@ class LivePage:
 
 def _figure(name: str, status: PipelineStatus) -> str:
     """The pipeline as a list in reading order; figures are filled in while looking."""
-    stages = "".join(
-        f'<li class="stage {escape(node.kind)} depth{min(depth, 4)}" data-path="{escape(node.path)}">'
-        f'<span class="kind">{escape(node.kind)}</span> '
-        f'<span class="name">{escape(node.name)}</span> '
-        f'<span class="label">{escape(node.label)}</span>'
-        '<span class="figures"></span></li>'
-        for depth, node in drawn(status.stages)
-    )
+    stages = _cards(list(drawn(status.stages)))
     title = escape(name) or "Pipeline"
     return (
         f'<section class="pipeline" data-pipeline="{escape(name)}" aria-label="{title}">'
         f'<h2>{title} <span class="badge"></span></h2><ul class="problems" role="status"></ul>'
-        f'<ol class="flow">{stages}</ol>'
+        f'<ol class="flow road">{stages}</ol>'
         '<div class="plots"></div><dl class="facts"></dl></section>'
     )
+
+
+def _resources(stages: Sequence[tuple[int, Node]]) -> str:
+    if not stages:
+        return ""
+    return (
+        '<section id="resources" aria-label="Resources"><h2>Resources</h2>'
+        f'<ul class="flow">{_cards(stages)}</ul></section>'
+    )
+
+
+def _cards(stages: Sequence[tuple[int, Node]]) -> str:
+    """A card for each, those of what is inside it in it."""
+    made = []
+    for at, (depth, node) in enumerate(stages):
+        after = stages[at + 1][0] if at + 1 < len(stages) else 0
+        label = f' <span class="label">{escape(node.label)}</span>' if node.label else ""
+        made.append(
+            f'<li class="stage {escape(node.kind)}" data-path="{escape(node.path)}">'
+            f'<span class="kind">{escape(node.kind.replace("_", " "))}</span> '
+            f'<span class="name">{escape(node.name)}</span>{label}'
+            '<span class="figures"></span><span class="figures more"></span>'
+        )
+        made.append('<ul class="inside">' if after > depth else "</li>")
+        made.append("</ul></li>" * (depth - after))
+    return "".join(made)
 
 
 def _query(scope: Scope) -> dict[str, list[str]]:

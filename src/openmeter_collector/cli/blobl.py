@@ -24,6 +24,7 @@ from openmeter_collector.bloblang import (
 from openmeter_collector.bloblang.plugins import library_with
 from openmeter_collector.bloblang.printer import format_mapping
 from openmeter_collector.bloblang.reference import entry_page
+from openmeter_collector.cli.options import json_option
 from openmeter_collector.errors import ConfigError
 from openmeter_collector.values import json as value_json
 from openmeter_collector.values import json_exact
@@ -59,11 +60,10 @@ def blobl() -> None:
     r"""Run a Bloblang mapping on each line of the input.
 
     \b
-    blobl 'root.id = this.user.id' < lines.json
-    blobl -f mapping.blobl -i events.json --pretty
-    blobl fmt mapping.blobl
-    blobl explain ts_format
-    blobl server
+    Examples:
+      openmeter-collector blobl 'root.id = this.user.id' < lines.json
+      openmeter-collector blobl -f mapping.blobl -i events.json --pretty
+      openmeter-collector blobl fmt mapping.blobl
     """
 
 
@@ -189,7 +189,17 @@ def _write(body: Any, *, pretty: bool) -> None:
 @click.argument("files", nargs=-1, type=click.Path(path_type=Path))
 @click.option("--check", is_flag=True, help="Only say which files are not formatted.")
 def fmt(files: tuple[Path, ...], check: bool) -> None:
-    """Format mappings in place; without files, standard input to standard output."""
+    r"""Format mappings in place; without files, standard input to standard output.
+
+    \b
+    Exit codes:
+      1  a mapping cannot be parsed, or with --check is not formatted
+
+    \b
+    Examples:
+      openmeter-collector blobl fmt mapping.blobl
+      openmeter-collector blobl fmt --check mapping.blobl
+    """
     if not files:
         print(_formatted(sys.stdin.read(), ""), end="")
         return
@@ -217,8 +227,14 @@ def _formatted(text: str, name: str, folder: Path | None = None) -> str:
 
 @blobl.command()
 @click.argument("name")
-def explain(name: str) -> None:
-    """Print the page of a function or method."""
+@json_option
+def explain(name: str, as_json: bool) -> None:
+    r"""Print the page of a function or method.
+
+    \b
+    Examples:
+      openmeter-collector blobl explain ts_format
+    """
     found = [entry for entry in STANDARD if entry.name == name]
     if not found:
         reason = STANDARD.left_out.get(name)
@@ -227,6 +243,12 @@ def explain(name: str) -> None:
         close = difflib.get_close_matches(name, [entry.name for entry in STANDARD], 3, 0.5)
         hint = f"; did you mean {', '.join(close)}?" if close else ""
         raise ConfigError(f"there is no function or method '{name}'{hint}")
+    if as_json:
+        pages = [
+            {"name": one.name, "method": one.is_method, "page": entry_page(one)} for one in found
+        ]
+        print(value_json.dumps(pages).decode())
+        return
     print("\n".join(entry_page(entry) for entry in found), end="")
 
 
@@ -273,9 +295,9 @@ def server(
 
     \b
     Examples:
-      blobl server
-      blobl server -m mapping.blobl -i event.json --write
-      blobl server -c config.yaml --write-tests
+      openmeter-collector blobl server
+      openmeter-collector blobl server -m mapping.blobl -i event.json --write
+      openmeter-collector blobl server -c config.yaml --write-tests
     """
     from openmeter_collector.cli.blobl_server import (  # noqa: PLC0415 - needs the HTTP server
         Served,

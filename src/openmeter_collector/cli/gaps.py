@@ -15,7 +15,7 @@ import orjson
 
 from openmeter_collector.cli.admin_client import PASSWORD, TOKEN, credentials, user_option
 from openmeter_collector.cli.leader import LeaderArguments
-from openmeter_collector.cli.options import given
+from openmeter_collector.cli.options import given, json_option
 from openmeter_collector.cli.run import which
 from openmeter_collector.component.env import HttpClient, HttpResponse
 from openmeter_collector.component.node import Node
@@ -48,7 +48,14 @@ _EVER = "9999-12-31T23:59:59Z"
 @click.option("--input", "name", default="", help="Only inputs whose label or path has this in it.")
 @click.option("--from", "start", default="1970-01-01T00:00:00Z", help="Since when (RFC 3339).")
 @click.option("--to", "end", default=_EVER, help="Until when (RFC 3339).")
-@click.option("--format", "form", type=click.Choice(["text", "json"]), default="text")
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["text", "json"]),
+    default="text",
+    help="How it is printed; --json is --format json.",
+)
+@json_option
 def gaps(
     action: str,
     config_file: Path | None,
@@ -59,8 +66,9 @@ def gaps(
     start: str,
     end: str,
     form: str,
+    as_json: bool,
 ) -> int:
-    """List windows that are missing; fetch those again that were given up; accept that they are gone.
+    r"""List windows that are missing; fetch those again that were given up; accept that they are gone.
 
     Asks the running collector; when none is running, reads its journal, or the store of its replicas. Ends with 1 when there are
     gaps that nobody has accepted.
@@ -69,7 +77,17 @@ def gaps(
       list    what is open (will be fetched) and what is lost, with the cause
       fill    lost windows are fetched again: at once, or at the next start
       accept  lost windows are taken off the list
-    """  # noqa: D301 - \b is a word to click
+
+    \b
+    Exit codes:
+      1  there are gaps that nobody has accepted
+
+    \b
+    Examples:
+      openmeter-collector gaps -c config.yaml
+      openmeter-collector gaps fill -c config.yaml --from 2026-02-01T00:00:00Z
+      openmeter-collector gaps accept --url http://127.0.0.1:4195 --input usage
+    """
     try:
         asked = _Asked(
             action, name, start, end, moment_of(start), moment_of(end), credentials(user)
@@ -77,7 +95,7 @@ def gaps(
     except ValueError as error:
         raise ConfigError(f"gaps: {error}; write for example 2026-11-27T00:00:00Z") from error
     found = asyncio.run(_find(asked, config_file, url, journal))
-    if form == "json":
+    if as_json or form == "json":
         click.echo(orjson.dumps(found, option=orjson.OPT_INDENT_2))
     else:
         for line in _lines(found, action):

@@ -88,6 +88,10 @@ def streams(
       curl localhost:4195/streams
       curl -X POST localhost:4195/streams/new --data-binary @new.yaml
       curl -X DELETE 'localhost:4195/streams/new?timeout=10s'
+
+    \b
+    Environment:
+      LOG_LEVEL, LOG_FORMAT  what a config leaves open about logs
     """
     how = given(
         log_level,

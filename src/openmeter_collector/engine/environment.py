@@ -29,6 +29,7 @@ from openmeter_collector.engine.chain import ProcessorChain, Step
 from openmeter_collector.engine.child_input import ChildInput, LeftOut, batched
 from openmeter_collector.engine.child_output import ChildOutput, policy_from
 from openmeter_collector.engine.http_client import open_http_client
+from openmeter_collector.engine.latency import TimedOutput
 from openmeter_collector.engine.limits import CountedLimit
 from openmeter_collector.engine.lives import ChildLife
 from openmeter_collector.engine.state import ComponentState, PipelineState
@@ -91,7 +92,15 @@ class Resources:
 class ComponentEnv:
     """See `component.env.Env`."""
 
-    def __init__(self, surroundings: Surroundings, resources: Resources, node: Node) -> None:
+    def __init__(
+        self,
+        surroundings: Surroundings,
+        resources: Resources,
+        node: Node,
+        hold: Hold | None = None,
+    ) -> None:
+        """`hold`: what the component's children read is held by."""
+        self._hold = hold
         self._surroundings = surroundings
         self._resources = resources
         self._node = node
@@ -218,12 +227,15 @@ class ComponentEnv:
     async def input(
         self, node: Node, *, reopen: bool = True, hold: Hold | None = None
     ) -> AsyncIterator[Input]:
-        env = self.at(node)
+        nested = hold is None and self._hold is not None
+        if hold is None and self._hold is not None:
+            hold = self._hold.within()
+        env = ComponentEnv(self._surroundings, self._resources, node, hold)
         if reason := self._surroundings.leaves_out(node):
             yield LeftOut(env, reason)
             return
         async with env.processors(node.processors) as chain:
-            yield ChildInput(env, chain, reopen=reopen, hold=hold)
+            yield ChildInput(env, chain, reopen=reopen, hold=hold, nested=nested)
 
     @asynccontextmanager
     async def batched(self, policy: object, intake: Intake) -> AsyncIterator[Intake]:
@@ -240,16 +252,11 @@ class ComponentEnv:
     @asynccontextmanager
     async def output(self, node: Node) -> AsyncIterator[Output]:
         env = self.at(node)
-        async with (
-            env.processors(node.processors) as chain,
-            _life(env) as life,
-            ChildOutput.running(
-                env,
-                chain,
-                traced_output(self.tracing, node, Sieve(life) if self.strict else life),
-            ) as child,
-        ):
-            yield child
+        async with env.processors(node.processors) as chain, _life(env) as life:
+            timed = TimedOutput(Sieve(life) if self.strict else life, env.metrics)
+            writer = traced_output(self.tracing, node, timed)
+            async with ChildOutput.running(env, chain, writer) as child:
+                yield child
 
     @asynccontextmanager
     async def buffer(self, node: Node) -> AsyncIterator[Buffer]:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 
 from openmeter_collector.component.metrics import MetricsExporter
+from openmeter_collector.component.tracer import Tracer
 from openmeter_collector.config.model import Config
 from openmeter_collector.engine.environment import ComponentEnv, Resources, Surroundings
 from openmeter_collector.engine.metric_names import rewrite_by
+from openmeter_collector.telemetry.counters import Sampled
 
 
 @asynccontextmanager
@@ -33,4 +35,13 @@ async def exporting(
             surroundings.tracing.tracer = opened
             if opened is not None:
                 surroundings.log.context.fields = opened.current_ids
+                surroundings.metrics.sampled = _sampling(opened, surroundings.now)
         yield exporter
+
+
+def _sampling(tracer: Tracer, now: Callable[[], float]) -> Callable[[], Sampled | None]:
+    def sampled() -> Sampled | None:
+        ids = tracer.sampled_ids()
+        return None if ids is None else Sampled(*ids, now())
+
+    return sampled

@@ -28,7 +28,7 @@ from openmeter_collector.engine.environment import (
     open_resources,
 )
 from openmeter_collector.engine.input_loop import BufferIntake
-from openmeter_collector.engine.latency import Latency
+from openmeter_collector.engine.latency import Latency, TimedOutput
 from openmeter_collector.engine.lives import ReopeningOutput, keep_input_running
 from openmeter_collector.engine.output_loop import OutputLoop, OutputOptions
 from openmeter_collector.engine.state import PipelineState
@@ -150,9 +150,8 @@ class Pipeline:
         )
         tracing = output_env.tracing
         chain = traced_chain(tracing, chain)
-        writer = traced_output(
-            tracing, self._output, Sieve(output) if output_env.strict else output
-        )
+        sieved = Sieve(output) if output_env.strict else output
+        writer = traced_output(tracing, self._output, TimedOutput(sieved, output_env.metrics))
         waits = None
         if self._buffer.name != "none":
             timer = self._env(self._buffer).metrics.timer(

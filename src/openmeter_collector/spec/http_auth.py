@@ -13,7 +13,7 @@ from typing import Any
 import orjson
 
 from openmeter_collector.component.env import Env, HttpClient
-from openmeter_collector.errors import ConfigError, Paused
+from openmeter_collector.errors import ConfigError, Paused, install_extra
 from openmeter_collector.spec.component import field, section
 from openmeter_collector.spec.http_answers import raise_for_answer
 
@@ -169,7 +169,7 @@ def _sign_jwt(config: Jwt, where: str) -> str:
         import jwt  # noqa: PLC0415 - an extra
     except ImportError as error:
         raise ConfigError(
-            f"{where}.jwt needs the extra 'jwt'; run: pip install 'openmeter-collector[jwt]'"
+            f"{where}.jwt needs the extra 'jwt'; run: {install_extra('jwt')}"
         ) from error
     try:
         with open(config.private_key_file, encoding="utf-8") as file:  # noqa: PTH123

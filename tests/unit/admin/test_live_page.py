@@ -3,6 +3,7 @@
 import asyncio
 import json
 from contextlib import AsyncExitStack, asynccontextmanager
+from html.parser import HTMLParser
 
 import pytest
 
@@ -11,7 +12,7 @@ from openmeter_collector.admin.live_page import LivePage
 from openmeter_collector.admin.snapshot import Gatherer
 from openmeter_collector.cli.process import serve
 from openmeter_collector.cli.registry import standard_registry
-from openmeter_collector.component.buffer import DeadLetter, Undeliverable
+from openmeter_collector.component.buffer import BufferStatus, DeadLetter, Undeliverable
 from openmeter_collector.config import load
 from openmeter_collector.engine.run import Pipeline
 from openmeter_collector.errors import BatchFailed
@@ -75,7 +76,11 @@ async def page_of(tmp_path, *, locked, text=CONFIG, secrets=()):
     pipelines = {"": pipeline.status}
     gatherer = Gatherer(lambda: pipelines, around.metrics, lambda: None)
     page = LivePage(
-        gatherer, lambda: pipelines, lambda: ["/windows/a/b", "/ui"], locked=locked, secrets=secrets
+        gatherer,
+        lambda: pipelines,
+        lambda: ["/windows/a/b", "/one/windows/a/b", "/ui"],
+        locked=locked,
+        secrets=secrets,
     )
     async with page.running():
         await asyncio.sleep(0)
@@ -92,6 +97,54 @@ async def test_the_pipeline_is_drawn_from_the_config_with_what_is_inside(tmp_pat
     assert drawn == sorted(drawn)
     assert "tidy" in text
     assert "door" in text
+
+
+class Outline(HTMLParser):
+    """The components that are drawn, those inside others in lists of their own."""
+
+    def __init__(self):
+        super().__init__()
+        self.open, self.found = [[]], []
+
+    def handle_starttag(self, tag, attributes):
+        path = dict(attributes).get("data-path")
+        if tag == "li" and path:
+            self.open[-1].append((path, inner := []))
+            self.open.append(inner)
+        elif tag == "li":
+            self.open.append([])
+
+    def handle_endtag(self, tag):
+        if tag == "li":
+            self.open.pop()
+
+
+async def test_what_is_inside_a_component_is_drawn_in_it_and_resources_apart(tmp_path):
+    nested = CONFIG.replace(
+        "processors: [{label: tidy, mapping: root = this}]",
+        "processors: [{try: [{for_each: [{noop: {}}, {noop: {}}]}]}, {noop: {}}]",
+    )
+    resources = "cache_resources: [{label: seen, memory: {}}]\nprocessor_resources: [{label: all, try: [{noop: {}}]}]\n"
+    async with page_of(tmp_path, locked=True, text=nested + resources) as page:
+        page.page._pipelines = lambda: {"": page.status, "other": page.status}
+        text = (await page("/ui")).body.decode()
+    outline = Outline()
+    outline.feed(text)
+    first = outline.open[0][:5]
+    inner = "root.pipeline.processors.0.try.0"
+    assert first == [
+        ("root.input", []),
+        ("root.buffer", []),
+        ("root.pipeline.processors.0", [
+            (inner, [(f"{inner}.for_each.0", []), (f"{inner}.for_each.1", [])]),
+        ]),
+        ("root.pipeline.processors.1", []),
+        ("root.output", [("root.output.switch.cases.0.output", [])]),
+    ]  # fmt: skip
+    assert outline.open[0][10:] == [
+        ("root.processor_resources.0", [("root.processor_resources.0.try.0", [])]),
+        ("root.cache_resources.0", []),
+    ], "once, whatever the number of pipelines"
 
 
 async def test_no_secret_of_the_config_is_shown_anywhere(tmp_path):
@@ -123,6 +176,24 @@ async def test_figures_are_rates_since_the_last_look(tmp_path):
     assert state["pipelines"][""]["plots"]["received"] == [0.0, 25.0]
     assert state["leadership"] == {"leader": True}
     assert state["ready"] is False  # nothing is connected here
+
+
+async def test_the_time_to_full_is_that_to_the_bound_that_is_nearest(tmp_path):
+    now = [100.0]
+    async with page_of(tmp_path, locked=False) as page:
+        gatherer = Gatherer(lambda: {"": page.status}, MetricStore(), lambda: None, lambda: now[0])
+
+        def backlog(held, room):
+            page.status.buffer = lambda: BufferStatus(
+                1, held, 1, 5.0, 0, 10**9, None, room_bytes=room
+            )
+            now[0] += 1.0
+            return gatherer.sample()["pipelines"][""]["backlog"]
+
+        assert backlog(100, 900)["seconds_to_full"] is None
+        shown = backlog(200, 800)
+        assert (shown["seconds_to_full"], shown["room_bytes"]) == (8.0, 800)
+        assert backlog(200, None)["room_bytes"] == 10**9
 
 
 @pytest.mark.parametrize(
@@ -211,7 +282,7 @@ async def test_the_tail_is_searched_by_any_text(tmp_path):
 
 async def test_what_is_not_there_is_said(tmp_path):
     async with page_of(tmp_path, locked=True) as page:
-        assert await page.json("/ui/windows") == ["/windows/a/b"]
+        assert await page.json("/ui/windows") == ["/windows/a/b", "/one/windows/a/b"]
         for path in ("/ui/nothing", "/ui/letters/x", "/ui/letters/7"):
             assert (await page(path)).status == 404
         assert (await page("/ui/state", query="")).status == 200

@@ -129,6 +129,7 @@ function kinds(asked) {
 
 let kind = null;
 let made = "";
+let turn = 0;
 
 function wanted() {
   return {
@@ -139,17 +140,20 @@ function wanted() {
 }
 
 async function refresh() {
+  const mine = ++turn;
   const asked = playground.asked();
   kind = kinds(asked).find(([value]) => value === form.elements.target.value);
   dialog.querySelector(".how").textContent = kind[2];
   dialog.querySelector(".write").hidden = !(start.tests_file && kind[0] === "processors");
   said("…");
+  for (const button of dialog.querySelectorAll(".copy, .download, .write")) button.disabled = true;
   let answer;
   try {
     answer = await sent("case", { asked, wanted: wanted() });
   } catch (error) {
     answer = { error: error.message };
   }
+  if (mine !== turn) return; // the name or the kind was changed since
   made = answer.text ?? "";
   form.elements.text.value = made;
   said(answer.error ?? "", answer.error ? "error" : "");

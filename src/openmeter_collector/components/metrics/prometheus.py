@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -23,6 +23,8 @@ from openmeter_collector.api import (
     raise_for_answer,
     section,
 )
+from openmeter_collector.components.metrics.buckets import USUAL, check_buckets
+from openmeter_collector.telemetry import openmetrics
 
 SCRAPED = Example(
     "Scraped at /metrics, with figures of the process",
@@ -42,7 +44,6 @@ RENAMED = Example(
     """,
 )
 _TEXT = "text/plain; version=0.0.4; charset=utf-8"
-_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
 
 @section
@@ -63,12 +64,6 @@ class PushAuth:
     password: str = field(default="", secret=True, doc="Password.")
 
 
-def _check_buckets(buckets: Sequence[float]) -> str | None:
-    if list(buckets) != sorted(set(buckets)):
-        return "the bounds of buckets are not in ascending order; sort them"
-    return None
-
-
 @metrics("prometheus", categories=("Services",), examples=[SCRAPED, RENAMED])
 class Prometheus:
     """Serves all metrics at `/metrics` (and `/stats`) in Prometheus' text format.
@@ -76,6 +71,10 @@ class Prometheus:
     Names have no prefix; each metric of a component carries the labels `label` and `path`, and
     `stream` where several streams run. Timers are summaries in nanoseconds, or, with
     `use_histogram_timing`, histograms in seconds.
+
+    With `use_histogram_timing` and a tracer, buckets name the latest trace in which something took that
+    long, for those who ask for OpenMetrics (Prometheus with `exemplar-storage`). Names are the same in
+    both formats.
 
     `mapping` beside `prometheus` renames, labels or drops metrics: it is asked once for each, `this`
     is the name, metadata are the labels, and `deleted()` drops it.
@@ -89,7 +88,7 @@ class Prometheus:
         advanced=True,
         doc="Upper bounds of the buckets in seconds, with `use_histogram_timing`. Empty for those "
         "that Prometheus clients use.",
-        lint=_check_buckets,
+        lint=check_buckets,
     )
     summary_quantiles_objectives: list[Quantile] = field(
         default_factory=lambda: [
@@ -130,7 +129,7 @@ class Prometheus:
         """Takes over how timers are kept; pushes until the end, and once more then."""
         store = env.metrics.store
         if self.use_histogram_timing:
-            store.timer_bounds = tuple(self.histogram_buckets) or _BUCKETS
+            store.timer_bounds = tuple(self.histogram_buckets) or USUAL
         store.quantiles = tuple(one.quantile for one in self.summary_quantiles_objectives)
         shown = _Shown(store, process=self.add_process_metrics)
         try:
@@ -152,7 +151,11 @@ class _Shown:
         self._store = store
         self._process = process
 
-    def page(self) -> Page:
+    def page(self, accept: str = "") -> Page:
+        if openmetrics.wanted(accept, gains=openmetrics.has_examples(self._store)):
+            body = openmetrics.exposition(self._store, whole=not self._process)
+            more = _process_metrics(whole=True) if self._process else b""
+            return Page(openmetrics.CONTENT_TYPE, body + more)
         body = self._store.exposition()
         return Page(_TEXT, body + _process_metrics() if self._process else body)
 
@@ -197,11 +200,17 @@ class _Pusher:
             self._env.log.warning("metrics were not pushed", error=str(error))
 
 
-def _process_metrics() -> bytes:
-    """Memory, processor time and open files of this process, under their usual names."""
+def _process_metrics(*, whole: bool = False) -> bytes:
+    """Memory, processor time and open files of this process, under their usual names.
+
+    Args:
+        whole: as OpenMetrics, with its mark of the end.
+    """
     # Imported at the first scrape: it is not needed to take events.
-    from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest  # noqa: PLC0415
+    from prometheus_client import CollectorRegistry, ProcessCollector  # noqa: PLC0415
+    from prometheus_client.exposition import choose_encoder  # noqa: PLC0415 - as above
 
     registry = CollectorRegistry()
     ProcessCollector(registry=registry)
-    return generate_latest(registry)
+    encode, _ = choose_encoder(openmetrics.CONTENT_TYPE if whole else "")
+    return encode(registry)

@@ -19,6 +19,7 @@ from openmeter_collector.api import (
     Processor,
     Value,
     field,
+    install_extra,
     processor,
 )
 from openmeter_collector.components.processors.common import Flag
@@ -190,7 +191,7 @@ def _compiled(
         import re2  # type: ignore[import-untyped,unused-ignore]  # noqa: PLC0415 - an extra
     except ImportError as error:
         raise ConfigError(
-            f"{where} needs the extra 'grok'; run: pip install 'openmeter-collector[grok]'"
+            f"{where} needs the extra 'grok'; run: {install_extra('grok')}"
         ) from error
     options = re2.Options()
     options.log_errors = False
