@@ -7,8 +7,8 @@ from typing import Final
 INDEX: Final = {
     "input": {
         "aws_s3": "openmeter_collector.components.inputs.aws_s3:AwsS3",
-        "azure_blob_storage": "openmeter_collector.components.inputs.azure_blob_storage:AzureBlobStorage",
         "aws_sqs": "openmeter_collector.components.inputs.aws_sqs:AwsSqs",
+        "azure_blob_storage": "openmeter_collector.components.inputs.azure_blob_storage:AzureBlobStorage",
         "batched": "openmeter_collector.components.inputs.batched:Batched",
         "broker": "openmeter_collector.components.inputs.broker:BrokerInput",
         "cloudevents": "openmeter_collector.components.inputs.cloudevents:CloudEvents",
