@@ -138,6 +138,7 @@ NOT_OPENED = {
     ("output", "inproc"): "a write waits for an input of the same name",
     ("input", "aws_s3"): "it needs a server; tests/unit/components/inputs/test_aws_s3.py has one",
     ("input", "aws_sqs"): "it needs a server; tests/unit/components/inputs/test_aws_sqs.py has one",
+    ("input", "azure_blob_storage"): "it needs a server; tests/integration/azure has one",
     ("output", "aws_s3"): "it needs a server; tests/unit/components/outputs/test_aws.py has one",
     ("output", "aws_sqs"): "it needs a server; tests/unit/components/outputs/test_aws.py has one",
     ("output", "otel_log"): "it needs a server; tests/unit/components/outputs/test_otlp.py has one",

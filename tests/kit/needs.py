@@ -24,6 +24,7 @@ CACHE = ROOT / ".cache" / "tests"
 _JS = ROOT / "tests" / "e2e" / "js"
 _HELM = ROOT / "tests" / "deploy" / "helm.txt"
 _CHDB = ROOT / "tests" / "integration" / "sql" / "chdb.txt"
+_AZURITE = ROOT / "tests" / "integration" / "azure"
 _OTELCOL = ROOT / "tests" / "e2e" / "otelcol" / "requirements.txt"
 _COMPOSE = ROOT / "tests" / "deploy" / "compose.txt"
 _SBOM = ROOT / "requirements" / "sbom.txt"
@@ -95,6 +96,16 @@ def axe() -> Path | None:
     return found if found.exists() else None
 
 
+def azurite_package() -> Path | None:
+    """The installed package folder of the emulator of Azure's storage."""
+    found = _npm_folder("azurite", _AZURITE) / "node_modules" / "azurite"
+    return found if found.is_dir() and node() is not None else None
+
+
+def _get_azurite() -> str | None:
+    return _get_from_npm("azurite", _AZURITE)
+
+
 def pyright() -> Path | None:
     """The type checker's program, for Node.js."""
     found = _npm_folder() / "node_modules" / "pyright" / "index.js"
@@ -106,6 +117,11 @@ def _get_node() -> str | None:
 
 
 def _get_javascript_sdk() -> str | None:
+    return _get_from_npm("npm", _JS)
+
+
+def _get_from_npm(name: str, package: Path) -> str | None:
+    """Install what a folder's package lock names."""
     found = node()
     if found is None:
         return "there is no Node.js to install it with"
@@ -114,11 +130,11 @@ def _get_javascript_sdk() -> str | None:
         return f"there is no npm beside {found}"
 
     def install(part: Path) -> str | None:
-        for name in ("package.json", "package-lock.json", ".npmrc"):
-            shutil.copy(_JS / name, part)
+        for file in ("package.json", "package-lock.json", ".npmrc"):
+            shutil.copy(package / file, part)
         return _run(*npm, "ci", cwd=part)
 
-    return _fill(_npm_folder(), install)
+    return _fill(_npm_folder(name, package), install)
 
 
 def _npm(found: Path) -> tuple[str, ...] | None:
@@ -136,8 +152,8 @@ def _node_folder() -> Path:
     return CACHE / f"node-{_digest(_JS / 'requirements.txt')}"
 
 
-def _npm_folder() -> Path:
-    return CACHE / f"npm-{_digest(_JS / 'package-lock.json')}"
+def _npm_folder(name: str = "npm", package: Path = _JS) -> Path:
+    return CACHE / f"{name}-{_digest(package / 'package-lock.json')}"
 
 
 def postgres_programs() -> Path | None:
@@ -276,6 +292,7 @@ NEEDS = (
         javascript_sdk,
         _get_javascript_sdk,
     ),
+    Need("Azurite from npm", "tests/integration/azure", azurite_package, _get_azurite),
     Need("axe-core from npm", "tests/e2e/test_live_page.py", axe, _get_javascript_sdk),
     Need(
         "pyright from npm",

@@ -8,6 +8,7 @@ INDEX: Final = {
     "input": {
         "aws_s3": "openmeter_collector.components.inputs.aws_s3:AwsS3",
         "aws_sqs": "openmeter_collector.components.inputs.aws_sqs:AwsSqs",
+        "azure_blob_storage": "openmeter_collector.components.inputs.azure_blob_storage:AzureBlobStorage",
         "batched": "openmeter_collector.components.inputs.batched:Batched",
         "broker": "openmeter_collector.components.inputs.broker:BrokerInput",
         "cloudevents": "openmeter_collector.components.inputs.cloudevents:CloudEvents",

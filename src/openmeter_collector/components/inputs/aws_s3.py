@@ -18,10 +18,11 @@ from openmeter_collector.api import (
     input,  # noqa: A004
     section,
 )
+from openmeter_collector.components.aws.objects import S3Store
 from openmeter_collector.components.aws.session import AwsFields, client_of
 from openmeter_collector.components.inputs.numbered import Numbered
+from openmeter_collector.components.inputs.object_walk import Walk, Walker
 from openmeter_collector.components.inputs.s3_queue import Listener, Notices
-from openmeter_collector.components.inputs.s3_walk import Walk, Walker
 
 _WHERE = "input.aws_s3"
 
@@ -211,11 +212,11 @@ class AwsS3(AwsFields):
                 async with client_of(
                     "sqs", self, _WHERE, extra="s3", endpoint=self.sqs.endpoint
                 ) as sqs:
-                    yield Listener(env, client, sqs, numbered, self._notices())
+                    yield Listener(env, S3Store(client), sqs, numbered, self._notices())
                 return
             interval = None if self.interval is None else float(self.interval)
             walk = Walk(self.bucket, self.prefix, self.start_after, interval, self.delete_objects)
-            walker = Walker(env, client, numbered, walk)
+            walker = Walker(env, S3Store(client), numbered, walk)
             try:
                 yield walker
             finally:

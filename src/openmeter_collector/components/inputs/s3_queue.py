@@ -20,9 +20,15 @@ from openmeter_collector.api import (
     Source,
     Unreadable,
 )
-from openmeter_collector.components.aws.objects import Deleter, Missing, S3Object, open_object
 from openmeter_collector.components.aws.queue import Held, HeldMessage, receive, visibility_of
 from openmeter_collector.components.inputs.s3_queue_memory import QueueMemory, Told
+from openmeter_collector.components.objects.stored import (
+    Deleter,
+    Missing,
+    Store,
+    Stored,
+    open_object,
+)
 
 _IDLE: Final = 0.5
 """Seconds before a queue that had nothing is asked again."""
@@ -30,6 +36,8 @@ _MOST_HELD: Final = 1000
 """Messages that are worked on at the same time."""
 _AHEAD: Final = 16
 """Deliveries of one object that are not settled yet: what a crash may repeat of it."""
+_PATIENCE: Final = 1.0
+"""Seconds to wait for one of them to be settled; whoever settles may wait for more to come."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,14 +65,16 @@ class NoTarget(Exception):
 class Listener:
     """An `Input`: one queue, and several objects at the same time, begun in the order of its messages."""
 
-    def __init__(self, env: Env, s3: Any, sqs: Any, scanner: Scanner, notices: Notices) -> None:
+    def __init__(
+        self, env: Env, store: Store, sqs: Any, scanner: Scanner, notices: Notices
+    ) -> None:
         self._env = env
-        self._s3 = s3
+        self._store = store
         self._sqs = sqs
         self._scanner = scanner
         self._notices = notices
         self._memory = QueueMemory(env)
-        self._deleter = Deleter(env, s3)
+        self._deleter = Deleter(env, store)
         self._marking = False
         # The order of a FIFO queue is that of its objects.
         in_order = notices.url.endswith(".fifo")
@@ -190,13 +200,13 @@ class Listener:
                 self._finished(told, work)
 
         chunks = opened.chunks((start.offset or 0) if self._scanner.seeks(key) else 0)
-        source = Source(key, chunks, {**opened.metadata, "s3_id": opened.identity}, start)
+        source = Source(key, chunks, opened.metadata, start)
         reading = Reading(self._scanner, source, safe=safe, finished=finished)
-        ahead = asyncio.Semaphore(_AHEAD)
+        ahead = _Ahead()
         try:
             while not work.over and (delivery := await reading.next()) is not None:
-                await ahead.acquire()
-                await intake.put(self._marked(delivery, work, ahead.release))
+                await ahead.wait()
+                await intake.put(self._marked(delivery, work, ahead.settled))
         except Unreadable as error:
             self._cannot(key, error, work)
         finally:
@@ -204,20 +214,20 @@ class Listener:
             await chunks.aclose()
             opened.close()
 
-    async def _opened(self, bucket: str, key: str, told: Told) -> tuple[S3Object, Position]:
+    async def _opened(self, bucket: str, key: str, told: Told) -> tuple[Stored, Position]:
         """Open an object, at the place that it was read to for the same message."""
         start = told.reached
         if start.records:
             offset = (start.offset or 0) if self._scanner.seeks(key) else 0
             try:
                 opened = await open_object(
-                    self._env, self._s3, bucket, key, start=offset, etag=told.etag
+                    self._env, self._store, bucket, key, start=offset, etag=told.etag
                 )
             except Missing:
                 pass  # not the content that was begun with
             else:
                 return opened, start
-        opened = await open_object(self._env, self._s3, bucket, key)
+        opened = await open_object(self._env, self._store, bucket, key)
         return opened, told.start(opened.place.etag)
 
     def _finished(self, told: Told, work: _Work) -> None:
@@ -249,6 +259,30 @@ class Listener:
             error=str(error),
         )
         work.unreadable()
+
+
+class _Ahead:
+    """Bounds what is not settled of an object, so that a crash repeats little of it."""
+
+    def __init__(self) -> None:
+        self._room = asyncio.Semaphore(_AHEAD)
+        self._bounded = True
+
+    async def wait(self) -> None:
+        """Until there is room. Without a buffer on disk a batch may have to fill before anything is
+        settled; the bound then ends.
+        """
+        if not self._bounded:
+            return
+        try:
+            async with asyncio.timeout(_PATIENCE):
+                await self._room.acquire()
+        except TimeoutError:
+            self._bounded = False
+
+    def settled(self) -> None:
+        """One of them is."""
+        self._room.release()
 
 
 class _Work:

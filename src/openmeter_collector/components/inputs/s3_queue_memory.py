@@ -2,7 +2,7 @@
 
 A message stays in the queue until all its objects are safe and it is deleted. A crash in between (and
 everything else that makes it come again) costs nothing twice: what is finished is not read again, and
-what is not goes on where it was. As in `s3_memory`, only what is settled is told, and it becomes true
+what is not goes on where it was. As in `object_memory`, only what is settled is told, and it becomes true
 with the events of a later delivery.
 """
 

@@ -100,7 +100,7 @@ async def test_keys_may_be_anything(aws):
 
 
 async def test_more_objects_than_a_page_has_are_all_read(aws, monkeypatch):
-    monkeypatch.setattr("openmeter_collector.components.inputs.s3_walk._PAGE", 3)
+    monkeypatch.setattr("openmeter_collector.components.aws.objects._PAGE", 3)
     bucket = await aws.bucket({f"{number:03}": str(number) for number in range(10)})
     assert [one["body"] for one in await read_all(config(aws, bucket))] == [
         str(number) for number in range(10)

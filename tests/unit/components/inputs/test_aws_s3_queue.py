@@ -295,6 +295,17 @@ async def test_objects_of_a_fifo_queue_are_read_one_after_the_other(aws):
     assert intake.bodies == [key for key in keys for _ in range(5_000)]
 
 
+async def test_a_batch_that_waits_for_more_than_is_read_ahead_gets_it(aws):
+    bucket = await aws.bucket({"a": "1\n" * 20_000})
+    queue = await told(aws, bucket, "a")
+    intake = Intake("silent")
+    async with listening(aws, queue, intake):
+        await eventually(lambda: len(intake.messages) == 20_000)
+        for delivery in intake.deliveries:
+            delivery.settle(None)
+        await eventually(lambda: gone(aws, queue))
+
+
 async def test_a_message_goes_only_when_all_of_its_objects_are_safe_in_whichever_order(aws):
     bucket = await aws.bucket({"k0": "1\n", "k1": "2\n"})
     queue = await told(aws, bucket, "k0", "k1")

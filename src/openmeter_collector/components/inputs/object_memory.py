@@ -1,4 +1,4 @@
-"""What the input `aws_s3` remembers of the objects it read: which are done, and how far the next one is.
+"""What inputs that read the objects of a store remember of them: which are done, and how far the next one is.
 
 Everything here tells only what is settled; it becomes true in the same transaction as the events of a
 later delivery. So after a crash some events come again, with the same ids, and none is left out.
@@ -155,6 +155,7 @@ class SeenMemory(_Memory):
         self._scope = scope
         self._seen = Marks()
         self._dirty: set[int] = set()
+        self._over = False
 
     async def load(self) -> None:
         """Take up what was remembered.
@@ -193,6 +194,11 @@ class SeenMemory(_Memory):
                 self._dirty.add(shard)
                 self._changed = True
 
+    def ended(self) -> None:
+        """A walk through all of it is over; the next one begins with nothing read."""
+        self.forget_all_but(Marks())
+        self._over = self._changed = True
+
     def checkpoints(self) -> tuple[Checkpoint, ...]:
         """What has changed since the last time, to be made true; nothing when nothing has."""
         if not self._changed:
@@ -203,7 +209,7 @@ class SeenMemory(_Memory):
             for shard in sorted(self._dirty)
         ]
         self._dirty.clear()
-        oldest = self._oldest()
+        oldest = {} if self._over else self._oldest()
         if oldest is not None:
             made.append(self._state.checkpoint("object", orjson.dumps(oldest)))
         return tuple(made)

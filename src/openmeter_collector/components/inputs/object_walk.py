@@ -6,7 +6,7 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 from openmeter_collector.api import (
     Checkpoint,
@@ -21,28 +21,24 @@ from openmeter_collector.api import (
     Source,
     Unreadable,
 )
-from openmeter_collector.components.aws.objects import (
+from openmeter_collector.components.inputs.object_memory import (
+    Entry,
+    Marks,
+    SeenMemory,
+    WalkMemory,
+)
+from openmeter_collector.components.objects.stored import (
     Changed,
     Deleter,
+    Found,
     Missing,
-    S3Object,
+    Store,
+    Stored,
     open_object,
 )
-from openmeter_collector.components.aws.session import failures
-from openmeter_collector.components.inputs.s3_memory import Entry, Marks, SeenMemory, WalkMemory
 
-_PAGE: Final = 1000
 _AHEAD: Final = 4
 """Objects that are asked for while another one is read: small ones would wait for each answer."""
-
-
-@dataclass(frozen=True, slots=True)
-class Found:
-    """An object in a list."""
-
-    key: str
-    etag: str
-    size: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +64,7 @@ class _Open:
 
     found: Found
     entry: Entry
-    stream: S3Object
+    stream: Stored
     chunks: AsyncGenerator[bytes, None]
     reading: Reading
 
@@ -81,33 +77,35 @@ class _Open:
 class Walker:
     """A `Puller`."""
 
-    def __init__(self, env: Env, client: Any, scanner: Scanner, walk: Walk) -> None:
+    def __init__(self, env: Env, store: Store, scanner: Scanner, walk: Walk) -> None:
         """Nothing is asked for until the first `read`."""
         self._env = env
-        self._client = client
+        self._store = store
         self._scanner = scanner
         self._walk = walk
         self._memory: WalkMemory | SeenMemory | None = None
         self._list: AsyncGenerator[Found, None] | None = None
-        self._ahead: deque[tuple[Found, Position, asyncio.Task[S3Object]]] = deque()
+        self._ahead: deque[tuple[Found, Position, asyncio.Task[Stored]]] = deque()
         self._now: _Open | None = None
         self._under_way = 0
         self._marking = False
         self._over = False
         self._settled = asyncio.Event()
-        self._deleter = Deleter(env, client)
+        self._deleter = Deleter(env, store)
         self._skipped: set[int] = set()
         self._unreadable = env.metrics.counter(
             "input_source_unreadable", "Objects that could not be read to their end."
         )
-        self._objects = env.metrics.counter("s3_objects_read", "Objects of which all is safe.")
+        self._objects = env.metrics.counter(
+            f"{store.name}_objects_read", "Objects of which all is safe."
+        )
 
     async def read(self) -> Delivery:
         """The next messages.
 
         Raises:
             EndOfInput: all objects are read and safe, and nobody asked to look again.
-            Retryable: S3 does not answer, or refuses us.
+            Retryable: the store does not answer, or refuses us.
         """
         while True:
             if self._over:
@@ -177,7 +175,7 @@ class Walker:
             self._settled.clear()
             await self._settled.wait()
         await self._deleter.wait()
-        if isinstance(self._memory, WalkMemory):
+        if self._walk.interval is None:
             self._memory.ended()
             self._over = True
         checkpoints = self._memory.checkpoints()
@@ -214,13 +212,12 @@ class Walker:
                 continue
             return self._open(found, start, opened)
 
-    def _open(self, found: Found, start: Position, opened: S3Object) -> _Open:
+    def _open(self, found: Found, start: Position, opened: Stored) -> _Open:
         memory = self._memory_of()
         # Overwritten since it was listed: what is read is remembered under its own tag.
         entry = memory.begin(found.key, opened.place.etag, start)
         offset = self._offset(found.key, start)
         chunks = opened.chunks(offset)
-        metadata = {**opened.metadata, "s3_id": opened.identity}
 
         def safe(position: Position) -> None:
             entry.reached = position
@@ -233,7 +230,7 @@ class Walker:
             if self._walk.delete:
                 self._deleter.delete(opened)
 
-        source = Source(found.key, chunks, metadata, start)
+        source = Source(found.key, chunks, opened.metadata, start)
         reading = Reading(self._scanner, source, safe=safe, finished=finished)
         return _Open(found, entry, opened, chunks, reading)
 
@@ -250,7 +247,7 @@ class Walker:
     def _ask_for(self, found: Found, start: Position, *, first: bool = False) -> None:
         asked = open_object(
             self._env,
-            self._client,
+            self._store,
             self._walk.bucket,
             found.key,
             start=self._offset(found.key, start),
@@ -277,11 +274,13 @@ class Walker:
         prefix = walk.prefix.resolve([Message(b"")], 0)
         memory = self._memory
         if memory is None:
-            scope = f"{walk.bucket}/{prefix}"
-            if walk.interval is None:
-                memory = WalkMemory(self._env, scope)
-            else:
+            if walk.interval is not None:
                 memory = SeenMemory(self._env, walk.bucket)
+            elif self._store.in_order:
+                memory = WalkMemory(self._env, f"{walk.bucket}/{prefix}")
+            else:
+                # Without an order, "everything up to this key" says nothing of what was read.
+                memory = SeenMemory(self._env, f"once\0{walk.bucket}/{prefix}")
             await memory.load()
             self._memory = memory
         if isinstance(memory, WalkMemory):
@@ -299,18 +298,8 @@ class Walker:
             # With a prefix that moves, what is not in this list may be there all the same.
             memory.forget_all_but(there)
 
-    async def _objects_from(self, prefix: str, after: str) -> AsyncGenerator[Found, None]:
-        asked: dict[str, Any] = {"Bucket": self._walk.bucket, "Prefix": prefix, "MaxKeys": _PAGE}
-        if after:
-            asked["StartAfter"] = after
-        while True:
-            with failures(f"bucket {self._walk.bucket}"):
-                page = await self._client.list_objects_v2(**asked)
-            for one in page.get("Contents", ()):
-                yield Found(one["Key"], one.get("ETag", ""), one.get("Size", 0))
-            if not page.get("IsTruncated"):
-                return
-            asked["ContinuationToken"] = page["NextContinuationToken"]
+    def _objects_from(self, prefix: str, after: str) -> AsyncGenerator[Found, None]:
+        return self._store.found(self._walk.bucket, prefix, after)
 
     # ---- what is left of an object ----------------------------------------------------------
 

@@ -1,0 +1,1 @@
+"""What components that read objects of a store share: streams that survive a connection, deletion."""
