@@ -225,6 +225,11 @@ def _conversions(options: Options, target: Target) -> dict[Any, Any]:
         return value if isinstance(value, str) else _of_bytes(value)
 
     def moment(value: str) -> str:
+        if "00" in {
+            value[5:7],
+            value[8:10],
+        }:  # a zero date is no moment, and must not look like one
+            return value
         made = rfc3339(value)
         if target.zone is UTC_ZONE or made == value:
             return made
