@@ -13,6 +13,7 @@ from contextlib import aclosing, asynccontextmanager
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from openmeter_collector.api import (
+    ClientTls,
     ConfigError,
     Delivery,
     Disconnected,
@@ -25,6 +26,7 @@ from openmeter_collector.api import (
     field,
     input,  # noqa: A004
 )
+from openmeter_collector.components.aws.rds import RdsAuth
 from openmeter_collector.components.sql.beginning import (
     Followed,
     make_slot,
@@ -38,6 +40,7 @@ from openmeter_collector.components.sql.changes import Look, Position, Shown, Sl
 from openmeter_collector.components.sql.contract import Options
 from openmeter_collector.components.sql.marked import Marked
 from openmeter_collector.components.sql.pgoutput import lsn_text
+from openmeter_collector.components.sql.postgres_access import password_parameters, tls_parameters
 
 if TYPE_CHECKING:
     import psycopg
@@ -155,6 +158,14 @@ class PostgresCdc:
         advanced=True,
         doc="Accepted; the slot moves on without writing into the database.",
     )
+    tls: ClientTls = field(
+        default_factory=ClientTls,
+        advanced=True,
+        doc="TLS, instead of what the DSN and the environment say of it. The server's name is verified.",
+    )
+    aws: RdsAuth = field(
+        default_factory=RdsAuth, advanced=True, doc="Log in by IAM, at databases of RDS and Aurora."
+    )
     auto_replay_nacks: bool = field(
         default=True, doc="Repeat rows that could not be delivered. There is no other way."
     )
@@ -166,18 +177,20 @@ class PostgresCdc:
 
     @asynccontextmanager
     async def open(self, env: Env) -> AsyncIterator[Puller]:
-        follower = _Follower(self, env)
-        await follower.verify()
-        try:
-            yield follower
-        finally:
-            await follower.close()
+        where = f"{env.node.display()}.tls"
+        with tls_parameters(self.tls, where) as tls:
+            follower = _Follower(self, env, tls)
+            await follower.verify()
+            try:
+                yield follower
+            finally:
+                await follower.close()
 
 
 class _Follower:
     """Read by the engine; see `Puller`."""
 
-    def __init__(self, config: PostgresCdc, env: Env) -> None:
+    def __init__(self, config: PostgresCdc, env: Env, tls: dict[str, str]) -> None:
         try:
             import psycopg  # noqa: PLC0415 - an extra
         except ImportError as error:
@@ -187,6 +200,7 @@ class _Follower:
             ) from error
         self._psycopg = psycopg
         self._config = config
+        self._tls = tls
         self._env = env
         self._where = env.node.display()
         self._marked = Marked(env)
@@ -235,7 +249,7 @@ class _Follower:
             Retryable: it cannot be done now.
         """
         try:
-            async with await self._connect():
+            async with self._connected():
                 pass
         except self._psycopg.Error as error:
             raise Retryable(self._told(error)) from error
@@ -248,13 +262,29 @@ class _Follower:
         """End the connection."""
         await self._deliveries.aclose()
 
+    @asynccontextmanager
+    async def _connected(self, **more: str) -> AsyncIterator[AsyncConnection[Any]]:
+        """A connection for a block. The library's own block leaves it open when it is cancelled while it
+        ends a transaction; whatever is open ends with the connection.
+        """
+        connection = await self._connect(**more)
+        try:
+            yield connection
+        finally:
+            await connection.close()
+
     async def _connect(self, **more: str) -> AsyncConnection[Any]:
-        from openmeter_collector.components.sql.postgres import conninfo  # noqa: PLC0415 - an extra
+        from psycopg.conninfo import conninfo_to_dict, make_conninfo  # noqa: PLC0415 - an extra
+
+        from openmeter_collector.components.sql.postgres import conninfo  # noqa: PLC0415
         from openmeter_collector.components.sql.postgres_types import register  # noqa: PLC0415
 
         options = Options("postgres", self._config.dsn, self._where)
+        info = conninfo(options, **self._tls, **more)
+        given = {name: str(value) for name, value in conninfo_to_dict(info).items()}
+        password = await password_parameters(self._config.aws, given, self._where)
         connection: AsyncConnection[Any] = await self._psycopg.AsyncConnection.connect(
-            conninfo(options, **more),
+            make_conninfo(info, **password),
             autocommit=True,
             prepare_threshold=None,
             cursor_factory=self._psycopg.AsyncRawCursor,
@@ -264,7 +294,7 @@ class _Follower:
 
     async def _followed(self) -> AsyncGenerator[Delivery, None]:
         followed = self._what
-        async with await self._connect() as connection:
+        async with self._connected() as connection:
             await publish(connection, followed)
             there = await slot_is_there(connection, followed)
             if there and await self._env.state.load(_SNAPSHOT) == b"begun":
@@ -308,7 +338,7 @@ class _Follower:
             return
         if followed.temporary:
             await make_slot(connection, followed)
-            async with snapshot_beside(self._connect, self._env.sleep) as (snapshot, self._shown):
+            async with snapshot_beside(self._connected, self._env.sleep) as (snapshot, self._shown):
                 source = self._read(snapshot, _POSITION, Position(0, 0).to_bytes())
                 async with aclosing(source):
                     async for delivery in source:
@@ -317,7 +347,7 @@ class _Follower:
         yield await self._marked.delivery([], _SNAPSHOT, b"begun")
         # A slot without this on disk would be followed after a crash, and the rows before it never read.
         await self._marked.all_safe()
-        async with slot_with_snapshot(self._connect, followed) as snapshot:
+        async with slot_with_snapshot(self._connected, followed) as snapshot:
             source = self._read(snapshot, _SNAPSHOT, b"begun")
             async with aclosing(source):
                 async for delivery in source:
@@ -327,7 +357,7 @@ class _Follower:
     async def _read(self, snapshot: str, mark: str, value: bytes) -> AsyncGenerator[Delivery, None]:
         """The rows that a snapshot shows."""
         for table in self._what.tables:
-            source = rows_there(self._connect, self._what, table, snapshot)
+            source = rows_there(self._connected, self._what, table, snapshot)
             async with aclosing(source):
                 async for batch in source:
                     yield await self._marked.delivery(batch, mark, value)

@@ -8,7 +8,7 @@ one; there the snapshot is taken after the slot was made, and what it shows is l
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import aclosing, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 _PAUSE: Final = 0.1  # seconds between looks whether older transactions have ended
 
-Connect = Callable[..., Awaitable[Any]]
+Connect = Callable[..., AbstractAsyncContextManager[Any]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +115,7 @@ async def make_slot(connection: AsyncConnection[Any], followed: Followed) -> Non
 @asynccontextmanager
 async def slot_with_snapshot(connect: Connect, followed: Followed) -> AsyncIterator[str]:
     """Make a lasting slot; yields the name of a snapshot of exactly the moment from which it follows."""
-    async with await connect(replication="database") as maker:
+    async with connect(replication="database") as maker:
         # The snapshot is there for as long as this connection does nothing else.
         cursor = await maker.execute(
             f'CREATE_REPLICATION_SLOT "{followed.slot}" LOGICAL pgoutput EXPORT_SNAPSHOT'
@@ -134,7 +134,7 @@ async def snapshot_beside(
     A transaction that was under way when the slot was made may have written its commit before the
     slot's beginning and not be seen yet, so all of those have to end first.
     """
-    async with await connect() as holder:
+    async with connect() as holder:
         await holder.execute("BEGIN")
         cursor = await holder.execute("SELECT pg_current_xact_id()::text")
         ((number,),) = await cursor.fetchall()
@@ -163,7 +163,7 @@ async def rows_there(
     """The rows of a table, as a snapshot shows it."""
     metadata = {"operation": "read", "table": table, "schema": followed.schema}
     size = followed.batch_size
-    async with await connect() as reader:
+    async with connect() as reader:
         await reader.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
         await reader.execute(f"SET TRANSACTION SNAPSHOT '{snapshot}'")
         async with reader.cursor() as cursor:
