@@ -22,7 +22,7 @@ UV = ROOT / ".tools" / "bin" / "uv"
 
 
 def inputs() -> dict[str, list[str]]:
-    """Requirement lines per lock file: `run`, one per extra, and `dev` with everything."""
+    """Requirement lines per lock file: `run`, one per extra, `dev` with everything, and `sbom`."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     core = project["project"]["dependencies"]
     extras = project["project"].get("optional-dependencies", {})
@@ -32,6 +32,7 @@ def inputs() -> dict[str, list[str]]:
         lines[f"extra-{name}"] = core + build + wanted
     everything = [line for wanted in extras.values() for line in wanted]
     lines["dev"] = core + build + everything + project["dependency-groups"]["dev"]
+    lines["sbom"] = project["dependency-groups"]["sbom"]
     return lines
 
 

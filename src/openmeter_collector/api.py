@@ -65,6 +65,7 @@ from openmeter_collector.errors import (
     StorageError,
     Superseded,
     Unreadable,
+    install_extra,
 )
 from openmeter_collector.message import (
     NO_METADATA,
@@ -248,6 +249,7 @@ __all__ = [
     "entering",
     "field",
     "input",
+    "install_extra",
     "metrics",
     "output",
     "processor",

@@ -38,7 +38,9 @@ class ConfigError(CollectorError):
     """
 
     def __init__(self, problems: str | Sequence[str]) -> None:
-        self.problems = (problems,) if isinstance(problems, str) else tuple(problems)
+        self.problems: tuple[str, ...] = (
+            (problems,) if isinstance(problems, str) else tuple(problems)
+        )
         super().__init__("\n".join(self.problems))
 
 
@@ -154,3 +156,8 @@ class Unreadable(CollectorError):
 
 class StorageError(CollectorError):
     """The journal cannot be read or written; nothing it did not confirm is safe."""
+
+
+def install_extra(name: str) -> str:
+    """What to do when a library is not installed: the end of an error about it."""
+    return f"pip install 'openmeter-collector[{name}]' (in the source tree: ./dev extra {name})"

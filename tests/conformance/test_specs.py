@@ -47,6 +47,14 @@ def test_every_field_is_documented(spec):
 
 
 @ids
+def test_a_field_that_names_files_says_so(spec):
+    """What is posted over the API is refused by it; see `spec.trust`."""
+    for one in all_fields(spec.cls):
+        named = one.name.endswith(("_file", "_files", "_paths")) or one.name == "kubeconfig"
+        assert not named or one.file is not None or spec.dangerous, one.name
+
+
+@ids
 def test_the_page_says_what_it_is(spec):
     assert len(spec.description.split()) >= 4
     page = component_page(spec)

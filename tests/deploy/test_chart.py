@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 import yaml
 
+from kit.chart import CHART, CONFIG, SETS
 from kit.needs import require
 from openmeter_collector.presets import presets
 
 ROOT = Path(__file__).parents[2]
-CHART = ROOT / "deploy/helm/openmeter-collector"
 # In a process of its own: the library brings a Go runtime along, which wants no company.
 RENDER = """
 import json, sys
@@ -27,103 +27,12 @@ with helm.Chart.load(sys.argv[2]) as chart:
             made["rendered"].append(str(error))
 print(json.dumps(made))
 """
-CONFIG = {"input": {"generate": {"mapping": "root = {}"}}, "output": {"drop": {}}}
-SETS = {
-    "preset": {"preset": "http-server"},
-    "upstream's quickstart": {
-        "preset": "http-server",
-        "openmeter": {"url": "https://openmeter.cloud", "token": "om_secret"},
-        "service": {"enabled": True},
-        "storage": {"enabled": True, "size": "5Gi"},
-    },
-    "upstream's kubernetes": {
-        "preset": "kubernetes-pod-exec-time",
-        "openmeter": {"url": "https://openmeter.cloud", "token": "om_secret"},
-        "leaderElection": {"enabled": True},
-        "replicaCount": 2,
-    },
-    "config": {"config": CONFIG},
-    "config before the others": {"config": CONFIG, "configFile": "/x.yaml", "preset": "otel"},
-    "configFile": {
-        "configFile": "/config/c.yaml",
-        "volumes": [{"name": "c", "configMap": {"name": "c"}}],
-        "volumeMounts": [{"name": "c", "mountPath": "/config"}],
-    },
-    "existing secrets": {"existingConfig": "my-config", "openmeter": {"existingSecret": "my-secret"}},
-    "no storage": {"preset": "http-server", "storage": {"enabled": False}},
-    "storage elsewhere": {
-        "preset": "http-server",
-        "storage": {"mountPath": "/journal/", "storageClass": "-", "selector": {"matchLabels": {"a": "b"}}},
-    },
-    "a storage class": {"preset": "http-server", "storage": {"storageClass": "fast", "labels": {"a": "b"}}},
-    "own buffer path": {"preset": "http-server", "env": {"BUFFER_PATH": "/data/other.db", "N": 5}},
-    "scaled out": {
-        "preset": "http-server",
-        "replicaCount": 3,
-        "service": {"enabled": True, "type": "LoadBalancer", "annotations": {"a": "b"}},
-    },
-    "ingress": {
-        "preset": "http-server",
-        "service": {"enabled": True},
-        "ingress": {
-            "enabled": True,
-            "className": "nginx",
-            "hosts": [{"host": "events.example.com"}],
-            "tls": [{"hosts": ["events.example.com"], "secretName": "tls"}],
-        },
-    },
-    "otel with its ports": {
-        "preset": "otel",
-        "service": {"enabled": True, "extraPorts": [{"name": "otlp-grpc", "port": 4317}]},
-        "networkPolicy": {"enabled": True},
-    },
-    "network policy": {
-        "preset": "http-server",
-        "service": {"enabled": True},
-        "networkPolicy": {
-            "enabled": True,
-            "ingressFrom": [{"namespaceSelector": {}}],
-            "egress": [{"ports": [{"port": 443, "protocol": "TCP"}]}],
-        },
-    },
-    "namespaced reading": {
-        "config": {"input": {"kubernetes_resources": {}}, "output": {"drop": {}}},
-        "rbac": {"kubernetes": {"namespaces": ["a", "b"]}},
-    },
-    "no roles": {"preset": "kubernetes-pod-exec-time", "rbac": {"create": False}},
-    "own service account": {"preset": "http-server", "serviceAccount": {"create": False, "name": "mine"}},
-    "certificates": {"preset": "http-server", "caRootCertificates": {"root.crt": "-----BEGIN CERTIFICATE-----\nx"}},
-    "monitoring": {
-        "preset": "http-server",
-        "metrics": {
-            "serviceMonitor": {"enabled": True, "labels": {"release": "prometheus"}},
-            "podMonitor": {"enabled": True},
-            "prometheusRule": {"enabled": True},
-            "dashboards": {"enabled": True},
-        },
-    },
-    "placing": {
-        "preset": "http-server",
-        "nodeSelector": {"a": "b"},
-        "tolerations": [{"operator": "Exists"}],
-        "affinity": {"nodeAffinity": {}},
-        "priorityClassName": "high",
-        "imagePullSecrets": [{"name": "pull"}],
-        "podAnnotations": {"a": "b"},
-        "podLabels": {"c": "d"},
-        "image": {"repository": "example/collector", "tag": "1.2.3"},
-        "envVars": [{"name": "A", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}}],
-        "envFrom": [{"secretRef": {"name": "more"}}],
-        "resources": {},
-    },
-    "long names": {"preset": "http-server", "fullnameOverride": "x" * 80, "nameOverride": "y" * 80},
-    **{f"preset {one.name}": {"preset": one.name} for one in presets()},
-}  # fmt: skip
 WRONG = {
     "One of 'config', 'configFile' or 'preset' is required": {},
     "ingress.enabled needs service.enabled": {"preset": "otel", "ingress": {"enabled": True}},
     "replicaCount": {"preset": "otel", "replicaCount": "three"},
     "sotrage": {"preset": "otel", "sotrage": {"enabled": True}},
+    "/workers": {"preset": "otel", "workers": 0},
     "duration": {"preset": "otel", "leaderElection": {"lease": {"duration": "10 seconds"}}},
 }
 
@@ -215,6 +124,20 @@ def test_what_is_rendered_is_whole_and_hardened(rendered, name):
     assert "om_secret" not in json.dumps([one for one in found if one["kind"] != "Secret"])
 
 
+def test_words_that_yaml_reads_as_something_else_stay_words(rendered):
+    found = objects_of(rendered, "words of YAML")
+    for one in found:
+        metadata = one["metadata"]
+        named = [metadata["name"], metadata.get("namespace", ""), *metadata["labels"].values()]
+        assert [text for text in named if not isinstance(text, str)] == []
+    pod = pod_of(rendered, "words of YAML")
+    assert pod["serviceAccountName"] == "true"
+    assert pod["priorityClassName"] == "0x1"
+    assert {"N": "true", "y": "16", "NO": "no"}.items() <= env_of(rendered, "words of YAML").items()
+    ports = [one["name"] for one in pod["containers"][0]["ports"]]
+    assert ports == ["metrics", "http", "on"]
+
+
 @pytest.mark.parametrize("name", SETS)
 def test_the_journal_is_on_the_volume(rendered, name):
     (container,) = pod_of(rendered, name)["containers"]
@@ -237,6 +160,26 @@ def test_the_journal_is_on_the_volume(rendered, name):
 )
 def test_where_the_configuration_comes_from(rendered, name, expected):
     assert pod_of(rendered, name)["containers"][0]["args"] == expected
+
+
+def test_workers_are_asked_for_and_each_is_scraped(rendered):
+    assert pod_of(rendered, "workers")["containers"][0]["args"] == [
+        "run", "--preset", "http-server", "--workers", "3"
+    ]  # fmt: skip
+    names = ["metrics", "metrics-1", "metrics-2"]
+    ports = pod_of(rendered, "workers")["containers"][0]["ports"]
+    assert {"metrics": 4195, "metrics-1": 4196, "metrics-2": 4197}.items() <= {
+        one["name"]: one["containerPort"] for one in ports
+    }.items()
+    found = objects_of(rendered, "workers")
+    headless = next(one for one in found if one.get("spec", {}).get("clusterIP") == "None")
+    assert [one["name"] for one in headless["spec"]["ports"]] == names
+    policy = one_of(rendered, "workers", "NetworkPolicy")["spec"]["ingress"][0]
+    assert [one["port"] for one in policy["ports"]] == names
+    for kind, where in (("ServiceMonitor", "endpoints"), ("PodMonitor", "podMetricsEndpoints")):
+        monitor = one_of(rendered, "workers", kind)
+        assert [one["port"] for one in monitor["spec"][where]] == names
+    assert "--workers" not in pod_of(rendered, "preset")["containers"][0]["args"]
 
 
 def test_a_config_arrives_as_it_was_written(rendered):
@@ -265,13 +208,13 @@ def test_nobody_gets_rights_that_the_configuration_does_not_need(rendered):
     role = next(one for one in leader if one["kind"] == "Role")
     assert [(rule["resources"], rule["verbs"]) for rule in role["rules"]] == [
         (["leases"], ["create"]),
-        (["leases"], ["get", "update", "patch"]),
+        (["leases"], ["get", "update"]),
     ]
-    # The lease is called as the collector calls it: after K8S_APP_INSTANCE.
-    assert role["rules"][1]["resourceNames"] == ["demo"]
+    # Called as the collector calls them: after K8S_APP_INSTANCE.
+    assert role["rules"][1]["resourceNames"] == ["demo", "demo-state"]
     cluster = next(one for one in leader if one["kind"] == "ClusterRole")
     assert cluster["rules"] == [
-        {"apiGroups": [""], "resources": ["pods"], "verbs": ["get", "list", "watch"]}
+        {"apiGroups": [""], "resources": ["pods"], "verbs": ["list", "watch"]}
     ]
     assert pod_of(rendered, "upstream's kubernetes")["automountServiceAccountToken"] is True
 

@@ -1,18 +1,20 @@
 """The image's Dockerfile, the compose file and the systemd unit keep the rules we have for them.
 
-There is no Docker here; what can be run of it is run in a plain folder.
+There is no Docker here; what can be run of it is run in a plain folder. What is in the image: test_sbom.py.
 """
 
 import fnmatch
 import re
 import shutil
 import subprocess
+import tomllib
 from pathlib import Path
 
 import pytest
 import yaml
 
 ROOT = Path(__file__).parents[2]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 DOCKER = ROOT / "deploy/docker"
 ENTRYPOINT = DOCKER / "entrypoint.sh"
 UNIT = ROOT / "deploy/systemd/openmeter-collector.service"
@@ -64,6 +66,19 @@ def test_everything_that_is_downloaded_is_known_by_its_hash(instructions):
         for call in re.findall(r"pip install [^;&]*", one):
             assert "--require-hashes" in call or "--no-index" in call
             assert "--no-deps" in call
+    (wheel,) = [one for one in of(instructions, "RUN") if "pip wheel" in one]
+    assert {"--no-index", "--no-deps", "--no-build-isolation"} <= set(wheel.split())
+
+
+def test_what_built_it_is_not_left_in_it(instructions):
+    (run,) = [one for one in of(instructions, "RUN") if "pip uninstall" in one]
+    removed = re.search(r"pip uninstall --yes ([^&]*)", run)[1].split()
+    backend = {re.split("[=>]", one)[0] for one in PROJECT["build-system"]["requires"]}
+    assert {"pip", *backend} <= set(removed)
+    pinned = (ROOT / "requirements/run.txt").read_text()
+    assert [one for one in removed if f"\n{one}==" not in pinned] == ["pip", "setuptools"]
+    wanted = {re.split("[=>;]", one)[0] for one in PROJECT["project"]["dependencies"]}
+    assert wanted.isdisjoint(removed)
 
 
 def test_the_extras_of_the_image_exist(instructions):
@@ -116,6 +131,15 @@ def test_mounted_certificates_are_trusted_without_root(tmp_path):
     assert run_entrypoint(tmp_path, tmp_path / "nowhere") == "[]\n"
 
 
+def test_without_certificates_nothing_has_to_be_writable(tmp_path):
+    mounted = tmp_path / "mounted"
+    (mounted / "folder").mkdir(parents=True)
+    assert run_entrypoint(tmp_path / "nowhere", mounted) == "[]\n"
+    (mounted / "a.crt").write_text("first")
+    with pytest.raises(subprocess.CalledProcessError):
+        run_entrypoint(tmp_path / "nowhere", mounted)
+
+
 def test_the_compose_file_is_hardened_and_keeps_the_journal():
     compose = yaml.safe_load((ROOT / "deploy/compose/compose.yaml").read_text())
     collector = compose["services"]["collector"]
@@ -136,6 +160,7 @@ def test_the_unit_is_hardened():
         "SystemCallFilter=@system-service", "StateDirectory=openmeter-collector",
     ):  # fmt: skip
         assert f"\n{line}\n" in text, line
+    assert "\nKillMode=mixed\n" in text, "each worker would be told to end twice, and so at once"
     stop = int(re.search(r"TimeoutStopSec=(\d+)", text)[1])
     assert stop > 20, "longer than the default shutdown_timeout"
 

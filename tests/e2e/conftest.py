@@ -1,9 +1,20 @@
 """What the clients of end-to-end tests are pointed at."""
 
 import pytest
+from playwright.async_api import async_playwright
 
+from kit.needs import require
 from kit.targets import TOKEN, Target, collector_target
 from openmeter_collector.testing.sandbox import Sandbox
+
+
+@pytest.fixture
+async def browser():
+    program = require("Chromium")
+    async with async_playwright() as playwright:
+        made = await playwright.chromium.launch(executable_path=str(program), args=["--no-sandbox"])
+        yield made
+        await made.close()
 
 
 @pytest.fixture

@@ -1,15 +1,12 @@
 """The live page in a real browser, in front of a running collector."""
 
-import base64
-import hashlib
 import json
-import re
 
 import aiohttp
 import pytest
-from playwright.async_api import async_playwright, expect
+from playwright.async_api import expect
 
-from kit.needs import require
+from kit.browsing import PASSWORD_HASH, faults_of, opened, overflow_of
 from openmeter_collector.testing.process import collector_process
 from openmeter_collector.testing.sandbox import Sandbox
 from openmeter_collector.testing.sandbox.faults import Refuse
@@ -35,24 +32,14 @@ def event(number, kind="request"):
 
 @pytest.fixture
 async def running(tmp_path):
-    digest = base64.b64encode(hashlib.sha256(b"sesame").digest()).decode()
     async with Sandbox().serve() as sandbox:
         sandbox.set_faults(Refuse(status=400, type="bad"))
         path = tmp_path / "config.yaml"
-        path.write_text(CONFIG.format(hash=digest, path=tmp_path / "b.db", url=sandbox.url))
+        path.write_text(CONFIG.format(hash=PASSWORD_HASH, path=tmp_path / "b.db", url=sandbox.url))
         async with collector_process(
             "run", "-c", str(path), log_file=tmp_path / "log"
         ) as collector:
             yield collector, sandbox
-
-
-@pytest.fixture
-async def browser():
-    program = require("Chromium")
-    async with async_playwright() as playwright:
-        made = await playwright.chromium.launch(executable_path=str(program), args=["--no-sandbox"])
-        yield made
-        await made.close()
 
 
 async def send(collector, *events):
@@ -63,31 +50,9 @@ async def send(collector, *events):
             assert answer.status == 204
 
 
-class Watched:
-    """A page of which nothing goes unseen: errors, and requests to other hosts."""
-
-    def __init__(self, page, origin):
-        self.page, self.wrong = page, []
-        page.on("console", lambda one: self.wrong.append(one.text) if one.type == "error" else None)
-        page.on("pageerror", lambda error: self.wrong.append(str(error)))
-        page.on(
-            "request",
-            lambda one: None if one.url.startswith(origin) else self.wrong.append(one.url),
-        )
-
-
-async def opened(browser, collector, path="/ui", **context):
-    made = await browser.new_context(
-        http_credentials={"username": "admin", "password": "sesame"}, **context
-    )
-    watched = Watched(await made.new_page(), collector.service)
-    await watched.page.goto(f"{collector.service}{path}")
-    return watched
-
-
 async def test_an_operator_sees_what_happens_and_brings_a_dead_letter_back(running, browser):
     collector, sandbox = running
-    watched = await opened(browser, collector)
+    watched = await opened(browser, collector.service)
     page = watched.page
     await expect(page.locator("#summary")).to_contain_text("Ready")
     await expect(page.locator('[data-path="root.pipeline.processors.0"]')).to_contain_text("tidy")
@@ -101,10 +66,12 @@ async def test_an_operator_sees_what_happens_and_brings_a_dead_letter_back(runni
     dialog = page.locator("#letter")
     await expect(dialog).to_contain_text("400")
     mended = json.dumps(event(77))
-    await dialog.locator("textarea").fill(mended)
+    await expect(dialog.get_by_role("button", name="Replay")).to_have_text("Replay")
+    await dialog.locator("textarea").fill("{}")
     await dialog.get_by_role("button", name="Save the change").click()
     await expect(dialog).to_contain_text("editedyes")
-    await dialog.get_by_role("button", name="Replay").click()
+    await dialog.locator("textarea").fill(mended)
+    await dialog.get_by_role("button", name="Save and replay").click()
     await expect(dialog).not_to_be_visible()
     await sandbox.wait_for_events(21)
     await expect(page.locator("#letters tbody")).to_contain_text("No dead letters.")
@@ -115,40 +82,87 @@ async def test_an_operator_sees_what_happens_and_brings_a_dead_letter_back(runni
 
     await page.locator("#tail input[type=search]").fill("no such event")
     await page.locator("#tail form button").click()
-    await expect(page.locator("#tail tbody")).to_contain_text("nothing that fits")
+    await expect(page.locator("#tail tbody")).to_contain_text("Nothing that fits")
+    await page.locator("#tail input[type=search]").fill("e3")
+    await page.locator("#tail form button").click()
+    await page.get_by_role("button", name="Look up the life of event e3").click()
+    await expect(page.locator("#life")).to_contain_text("Life of event e3")
+    await page.locator("#life").get_by_role("button", name="Close").click()
+    await expect(facts).to_contain_text("last answeraccepted")
+    await expect(facts).to_contain_text("last event refused")
+    await expect(facts).to_contain_text("400 Bad Request")
     assert "planted-canary" not in await page.content()
     assert watched.wrong == []
 
 
 async def test_the_page_fits_a_phone_works_by_keyboard_and_passes_axe(running, browser):
-    checker = require("axe-core").read_text()
     collector, _ = running
     await send(collector, event(1))
     for scheme, width in (("light", 1200), ("dark", 360)):
         watched = await opened(
-            browser, collector, color_scheme=scheme, viewport={"width": width, "height": 800}
+            browser,
+            collector.service,
+            color_scheme=scheme,
+            viewport={"width": width, "height": 800},
         )
         page = watched.page
         await expect(page.locator("#ledger tbody")).to_contain_text("all hours")
-        wide = await page.evaluate("document.documentElement.scrollWidth - innerWidth")
-        assert wide <= 0
+        assert await overflow_of(page) <= 0
         await page.keyboard.press("Tab")
         assert await page.evaluate("document.activeElement.className") == "skip"
-        # Evaluated in the page by the debugger, which its policy does not bind.
-        await page.evaluate(checker)
-        found = await page.evaluate("axe.run()")
-        assert [(one["id"], one["nodes"][0]["html"]) for one in found["violations"]] == []
+        assert await faults_of(page) == []
         assert watched.wrong == []
 
 
-async def test_the_playground_marks_the_place_of_an_error(running, browser):
-    collector, _ = running
-    watched = await opened(browser, collector, "/ui/playground/")
-    page = watched.page
-    boxes = page.locator("textarea")
-    await boxes.nth(0).fill('{"n": 20}')
-    await boxes.nth(1).fill("root.twice = this.n * 2")
-    await expect(page.locator(".pane-result")).to_contain_text("40")
-    await boxes.nth(1).fill("root.a = 1\nroot.b = this.n.upercase()")
-    await expect(page.locator(".line.wrong")).to_have_text(re.compile("2"))
-    assert watched.wrong == []
+SHARED = """
+http: {{address: 127.0.0.1:0}}
+logger: {{format: json}}
+leader_election: {{enabled: true, file: {{path: {folder}/lock}}}}
+cache_resources: [{{label: seen, memory: {{}}}}]
+"""
+TAKES = """
+input: {{cloudevents: {{address: 127.0.0.1:0}}}}
+buffer: {{sqlite: {{path: {folder}/takes.db}}}}
+output: {{drop: {{}}}}
+"""
+ASKS = """
+input:
+  label: asks
+  prometheus:
+    url: http://127.0.0.1:9
+    schedule: "* * * * * *"
+    queries: [{{query: {{name: up, promql: up}}}}]
+buffer: {{sqlite: {{path: {folder}/asks.db}}}}
+output: {{drop: {{}}}}
+"""
+
+
+async def test_streams_are_looked_at_one_by_one_with_windows_resources_and_who_leads(
+    tmp_path, browser
+):
+    folder = tmp_path / "streams"
+    folder.mkdir()
+    for path, text in (
+        (tmp_path / "shared.yaml", SHARED),
+        (folder / "asks.yaml", ASKS),
+        (folder / "takes.yaml", TAKES),
+    ):
+        path.write_text(text.format(folder=tmp_path))
+    arguments = ("-c", str(tmp_path / "shared.yaml"), "streams", str(folder))
+    async with collector_process(*arguments, log_file=tmp_path / "log") as collector:
+        watched = await opened(browser, collector.service)
+        page = watched.page
+        await expect(page.locator("#summary")).to_contain_text("leads as")
+        await expect(page.locator("#resources")).to_contain_text("seen")
+        windows = page.locator("#windows")
+        await expect(windows.locator(".badge")).to_contain_text("open", timeout=30_000)
+        await expect(windows).to_contain_text("asks: asks/up")
+        await expect(windows).to_contain_text("cannot connect to 127.0.0.1:9", timeout=30_000)
+        await send(collector, event(1), event(2))
+        await page.get_by_label("Ledger, dead letters and events of").select_option("takes")
+        await expect(page.locator("#ledger tbody tr").first).to_contain_text("2", timeout=20_000)
+        await expect(page.locator("#tail tbody")).to_contain_text("e2")
+        await page.get_by_label("Ledger, dead letters and events of").select_option("asks")
+        await expect(page.locator("#tail tbody")).to_contain_text("Nothing passed yet")
+        assert await faults_of(page) == []
+        assert watched.wrong == []

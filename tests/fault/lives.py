@@ -62,10 +62,11 @@ class Lives:
         )
         self.killed += 1
 
-    def last(self, done, seconds=60):
+    def last(self, done, seconds=60, meanwhile=lambda process: None):
         """A life that goes on until `done`, and is stopped in order."""
         process = self.start()
         try:
+            meanwhile(process)
             wait_for(
                 lambda: done() or process.poll() is not None, seconds, "delivery of everything"
             )

@@ -2,12 +2,17 @@
 
 import asyncio
 import json
+import signal
 import time
 
 import pytest
 from lives import Lives
 
 from kit.aws import Aws, moto
+from kit.waiting import until_true
+from openmeter_collector.storage.audit import audited
+from openmeter_collector.storage.ledger import total
+from openmeter_collector.storage.visit import reading
 
 LINES = 60_000
 SMALL = 60
@@ -73,41 +78,92 @@ def test_a_bucket_is_read_to_its_end_however_often_the_collector_is_killed(tmp_p
         )
 
 
+def of_a_queue(url, made):
+    """Objects, and a queue that tells of them; its address, and the config that reads them."""
+
+    async def prepare():
+        async with Aws.at(url) as aws:
+            bucket = await aws.bucket(made)
+            queue = await aws.queue(visibility=2)
+            for key in made:
+                record = {"s3": {"bucket": {"name": bucket}, "object": {"key": key}}}
+                await aws.sqs.send_message(
+                    QueueUrl=queue, MessageBody=json.dumps({"Records": [record]})
+                )
+            fields = aws.fields(sqs=json.dumps({"url": queue}), force_path_style_urls="true")
+            return queue, f"input:\n  aws_s3:\n{fields}\n    scanner: {{lines: {{}}}}\n"
+
+    return asyncio.run(prepare())
+
+
+def waiting(url, queue):
+    async def ask():
+        async with Aws.at(url) as aws:
+            return await aws.waiting(queue)
+
+    return asyncio.run(ask())
+
+
+def several_objects():
+    """Four that take long, and small ones before, between and behind them."""
+    made = {}
+    for at in range(4):
+        made |= {f"s{at}/{number:03}": f"small {at} {number}\n" for number in range(SMALL // 4)}
+        made[f"big{at}"] = "".join(f"big{at} {number}\n" for number in range(LINES // 2))
+    return made
+
+
+def received(lives):
+    """How many events were taken in by all lives together."""
+    with reading(lives.folder / "buffer.db") as connection:
+        return total(audited(connection)).counts["received"]
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(280)
 def test_what_a_queue_tells_of_is_read_however_often_the_collector_is_killed(tmp_path, capsys):
-    made = objects()
+    made = several_objects()
     with moto() as url:
-
-        async def prepare():
-            async with Aws.at(url) as aws:
-                bucket = await aws.bucket(made)
-                queue = await aws.queue(visibility=2)
-                for key in made:
-                    record = {"s3": {"bucket": {"name": bucket}, "object": {"key": key}}}
-                    await aws.sqs.send_message(
-                        QueueUrl=queue, MessageBody=json.dumps({"Records": [record]})
-                    )
-                return queue, aws.fields(sqs="{queue}", force_path_style_urls="true")
-
-        queue, fields = asyncio.run(prepare())
-        about = json.dumps({"url": queue})
-        config = (
-            f"input:\n  aws_s3:\n{fields.replace('{queue}', about)}\n    scanner: {{lines: {{}}}}\n"
-        )
+        queue, config = of_a_queue(url, made)
         lives, early = play(tmp_path, config, made, LINES * ROUNDS)
-
-        async def left():
-            async with Aws.at(url) as aws:
-                return await aws.waiting(queue)
-
-        end = time.monotonic() + 20
-        while asyncio.run(left()) != (0, 0):
-            assert time.monotonic() < end, "messages are left although all is delivered"
-            time.sleep(0.2)
+        until_true(lambda: waiting(url, queue) == (0, 0))
+    again = received(lives) - len(truth(made))
+    # From the first byte in every life, it would be more than one of the large objects each time.
+    assert again < LINES // 2 * ROUNDS // 2
     with capsys.disabled():
         print(
             f"\n  S3 by SQS, {lives.killed} kills: {early} records delivered before the last life, "
-            f"{len(lives.sink.got)} in all, {lives.repeated()} repeated",
+            f"{len(lives.sink.got)} in all, {again} read twice, {lives.repeated()} delivered twice",
             end="",
         )
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(280)
+def test_nothing_is_read_twice_though_the_time_of_messages_runs_out_under_a_collector_that_stands_still(
+    tmp_path,
+):
+    made = objects()
+    wanted = truth(made)
+    with moto() as url:
+        queue, config = of_a_queue(url, made)
+        lives = Lives(tmp_path, config + MAPPING)
+        worked_on = []
+
+        def stand_still(process):
+            until_true(lambda: len(lives.sink.got) > 10_000)
+            process.send_signal(signal.SIGSTOP)
+            try:
+                worked_on.append(waiting(url, queue)[1])
+                until_true(lambda: waiting(url, queue)[1] == 0)
+                time.sleep(2)  # the fault itself: it stands still for twice their time
+            finally:
+                process.send_signal(signal.SIGCONT)
+
+        def over():
+            return len(lives.sink.got) >= len(wanted) and waiting(url, queue) == (0, 0)
+
+        lives.last(over, 120, stand_still)
+    assert delivered(lives) == wanted
+    assert worked_on != [0]
+    assert received(lives) == len(wanted)

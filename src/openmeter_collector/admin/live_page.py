@@ -20,7 +20,7 @@ Changes need the password.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from html import escape
 from typing import Any, Final
@@ -29,11 +29,14 @@ from urllib.parse import parse_qs
 import orjson
 
 from openmeter_collector.admin import journal_view
+from openmeter_collector.admin.config_mappings import MOST_MAPPINGS, mappings_of
 from openmeter_collector.admin.pages import HEADERS, body_of, static
-from openmeter_collector.admin.playground import Playground
-from openmeter_collector.admin.snapshot import Gatherer, drawn, journal_path
-from openmeter_collector.bloblang import Services
+from openmeter_collector.admin.playground import Offers, Playground
+from openmeter_collector.admin.snapshot import Gatherer, drawn, journal_path, shared
 from openmeter_collector.component.env import AsgiReceive, AsgiSend, Scope
+from openmeter_collector.component.node import Node
+from openmeter_collector.config.lint import SCRUBBED, Scrubber
+from openmeter_collector.config.source_text import sounds_secret
 from openmeter_collector.engine.status import PipelineStatus
 from openmeter_collector.errors import CollectorError
 from openmeter_collector.server.guards import answer
@@ -42,6 +45,7 @@ from openmeter_collector.values.addresses import is_loopback
 _PERIOD: Final = 1.0
 _MOST_VIEWERS: Final = 32
 _MOST_SHOWN: Final = 100
+_MOST_DOCUMENTS: Final = 50
 _JSON: Final = b"application/json"
 _STATIC: Final = {
     "/ui/live.js": ("live.js", b"text/javascript; charset=utf-8"),
@@ -56,10 +60,6 @@ class _AnyName(frozenset[str]):
 
     def __contains__(self, name: object) -> bool:
         return isinstance(name, str)
-
-
-def _no_files(path: str, /) -> bytes:
-    raise PermissionError(13, "files are not read here", path)
 
 
 class Refused(Exception):
@@ -80,20 +80,22 @@ class LivePage:
         paths: Callable[[], Sequence[str]],
         *,
         locked: bool,
+        secrets: Collection[str] = (),
     ) -> None:
         """Take what the page is about.
 
         Args:
             paths: what is mounted on the service at the moment.
             locked: the service asks for a password, so whoever gets here has it.
+            secrets: values that must not be shown; more may be added while this runs.
         """
+        self._secrets = secrets
         self._gatherer = gatherer
         self._pipelines = pipelines
         self._paths = paths
         self._locked = locked
-        self._playground = Playground(
-            _AnyName() if locked else _LOCAL_NAMES, services=Services(env={}, read=_no_files)
-        )
+        offers = Offers(home="/ui", mappings=self._mappings, events=self._events)
+        self._playground = Playground(_AnyName() if locked else _LOCAL_NAMES, offers)
         self._state: bytes = b"{}"
         self._ticked = asyncio.Condition()
         self._viewers = 0
@@ -157,7 +159,7 @@ class LivePage:
         if path == "/ui/state":
             return self._state
         if path == "/ui/windows":
-            return orjson.dumps([one for one in self._paths() if one.startswith("/windows/")])
+            return orjson.dumps([one for one in self._paths() if "/windows/" in one])
         if path == "/ui/ledger":
             journal = self._journal(query)
             hours = min(max(int(query.get("hours", "24")), 1), 24 * 31)
@@ -188,7 +190,9 @@ class LivePage:
 
     def _page(self, scope: Scope) -> str:
         template = static("live.html").decode()
-        drawn_now = "".join(_figure(name, one) for name, one in self._pipelines().items())
+        pipelines = self._pipelines()
+        drawn_now = "".join(_figure(name, one) for name, one in pipelines.items())
+        drawn_now += _resources(shared(pipelines))
         may = {
             "see": self._may_see(scope),
             "change": self._locked,
@@ -222,15 +226,49 @@ class LivePage:
     # ---- events and letters ------------------------------------------------------------------
 
     def _tail(self, query: Mapping[str, str]) -> list[dict[str, Any]]:
-        wanted = query.get("q", "").strip().encode()
+        wanted = query.get("q", "").strip()
         shown = []
         for message in self._pipeline(query).taken.newest_first():
-            content = message.content
+            content = self._scrubbed(message.content)
             if wanted in content:
-                shown.append(journal_view.event_facts(content))
+                shown.append(journal_view.event_facts(content.encode()))
             if len(shown) >= _MOST_SHOWN:
                 break
         return shown
+
+    def _scrubbed(self, content: bytes) -> str:
+        return Scrubber(self._secrets).scrub(content.decode("utf-8", "replace"))
+
+    # ---- for the playground ------------------------------------------------------------------
+
+    def _mappings(self) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = []
+        seen: set[int] = set()
+        for name, status in self._pipelines().items():
+            # What streams share is shown with the first of them.
+            nodes = [one for one in (*status.stages, *status.resources) if id(one) not in seen]
+            seen |= {id(one) for one in nodes}
+            found += mappings_of(nodes, self._secrets, name)
+        return found[:MOST_MAPPINGS]
+
+    def _events(self) -> list[dict[str, Any]]:
+        found = []
+        for name, status in self._pipelines().items():
+            for message in status.taken.newest_first()[:_MOST_DOCUMENTS]:
+                content = self._scrubbed(message.content)
+                facts = journal_view.event_facts(content.encode())
+                metadata = self._metadata(message.metadata)
+                found.append(facts | {"metadata": metadata, "stream": name})
+        return found[:_MOST_DOCUMENTS]
+
+    def _metadata(self, metadata: Mapping[str, Any]) -> dict[str, str]:
+        """Texts; those of senders' own secrets, such as a cookie, are left out like ours."""
+        return {
+            key: SCRUBBED
+            if sounds_secret(key.replace("-", "_")) or "cookie" in key.lower()
+            else self._scrubbed(str(value).encode("utf-8", "replace"))
+            for key, value in metadata.items()
+        }
 
     def _pipeline(self, query: Mapping[str, str]) -> PipelineStatus:
         pipelines = self._pipelines()
@@ -296,21 +334,40 @@ class LivePage:
 
 def _figure(name: str, status: PipelineStatus) -> str:
     """The pipeline as a list in reading order; figures are filled in while looking."""
-    stages = "".join(
-        f'<li class="stage {escape(node.kind)} depth{min(depth, 4)}" data-path="{escape(node.path)}">'
-        f'<span class="kind">{escape(node.kind)}</span> '
-        f'<span class="name">{escape(node.name)}</span> '
-        f'<span class="label">{escape(node.label)}</span>'
-        '<span class="figures"></span></li>'
-        for depth, node in drawn(status.stages)
-    )
+    stages = _cards(list(drawn(status.stages)))
     title = escape(name) or "Pipeline"
     return (
         f'<section class="pipeline" data-pipeline="{escape(name)}" aria-label="{title}">'
         f'<h2>{title} <span class="badge"></span></h2><ul class="problems" role="status"></ul>'
-        f'<ol class="flow">{stages}</ol>'
+        f'<ol class="flow road">{stages}</ol>'
         '<div class="plots"></div><dl class="facts"></dl></section>'
     )
+
+
+def _resources(stages: Sequence[tuple[int, Node]]) -> str:
+    if not stages:
+        return ""
+    return (
+        '<section id="resources" aria-label="Resources"><h2>Resources</h2>'
+        f'<ul class="flow">{_cards(stages)}</ul></section>'
+    )
+
+
+def _cards(stages: Sequence[tuple[int, Node]]) -> str:
+    """A card for each, those of what is inside it in it."""
+    made = []
+    for at, (depth, node) in enumerate(stages):
+        after = stages[at + 1][0] if at + 1 < len(stages) else 0
+        label = f' <span class="label">{escape(node.label)}</span>' if node.label else ""
+        made.append(
+            f'<li class="stage {escape(node.kind)}" data-path="{escape(node.path)}">'
+            f'<span class="kind">{escape(node.kind.replace("_", " "))}</span> '
+            f'<span class="name">{escape(node.name)}</span>{label}'
+            '<span class="figures"></span><span class="figures more"></span>'
+        )
+        made.append('<ul class="inside">' if after > depth else "</li>")
+        made.append("</ul></li>" * (depth - after))
+    return "".join(made)
 
 
 def _query(scope: Scope) -> dict[str, list[str]]:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any, Final
 
 from openmeter_collector import __version__
+from openmeter_collector.component.buffer import BufferStatus
 from openmeter_collector.component.node import Node
 from openmeter_collector.engine.status import PipelineStatus
 from openmeter_collector.telemetry.counters import MetricStore
@@ -24,8 +25,15 @@ _COUNTS: Final = {
     "processor": ("processor_received", "processor_sent"),
     "buffer": ("buffer_received", "buffer_sent"),
     "output": ("output_sent", "output_sent"),
+    "cache": ("cache_success", "cache_success"),
+    "rate_limit": ("rate_limit_checked", "rate_limit_checked"),
 }
-_FAULTS: Final = {"processor": "processor_error", "output": "output_error"}
+_FAULTS: Final = {
+    "processor": "processor_error",
+    "output": "output_error",
+    "cache": "cache_error",
+    "rate_limit": "rate_limit_error",
+}
 
 
 @dataclass(slots=True)
@@ -74,6 +82,8 @@ class Gatherer:
             name: self._pipeline(name, status, counts, rate, now)
             for name, status in pipelines.items()
         }
+        # Resources belong to the process, so their metrics carry the name of no stream.
+        resources = [_stage(node, depth, "", counts, rate) for depth, node in shared(pipelines)]
         leadership = self._leadership()
         return {
             "version": __version__,
@@ -82,6 +92,7 @@ class Gatherer:
             "ready": bool(shown) and not any(one["problems"] for one in shown.values()),
             "leadership": None if leadership is None else dict(leadership),
             "pipelines": shown,
+            "resources": resources,
         }
 
     def _counts(self) -> dict[tuple[str, str, str], float]:
@@ -125,6 +136,8 @@ class Gatherer:
                 "last_success": delivery.last_success,
                 "last_failure": delivery.last_failure,
                 "last_error": delivery.last_error,
+                "last_refused": delivery.last_refused,
+                "last_refusal": delivery.last_refusal,
                 "paused": delivery.paused,
             },
             "backlog": None
@@ -135,12 +148,11 @@ class Gatherer:
                 "oldest_age": buffer.oldest_age,
                 "dead_letters": buffer.dead_letters,
                 "free_bytes": buffer.free_bytes,
+                "room_bytes": _room(buffer),
                 "failure": buffer.failure,
                 "durable": buffer.durable,
                 "seconds_to_drained": _seconds_to_zero(past.moments, past.backlog),
-                "seconds_to_full": _seconds_to_full(
-                    past.moments, past.held_bytes, buffer.free_bytes
-                ),
+                "seconds_to_full": _seconds_to_full(past.moments, past.held_bytes, _room(buffer)),
             },
             "plots": {
                 "received": [round(one, 1) for one in past.received],
@@ -148,6 +160,12 @@ class Gatherer:
                 "backlog": list(past.backlog),
             },
         }
+
+
+def shared(pipelines: Mapping[str, PipelineStatus]) -> list[tuple[int, Node]]:
+    """Resources of all pipelines, each once, with what is inside them."""
+    found = {id(node): node for status in pipelines.values() for node in status.resources}
+    return list(drawn(list(found.values())))
 
 
 def drawn(stages: Sequence[Node]) -> Iterator[tuple[int, Node]]:
@@ -233,7 +251,11 @@ def _seconds_to_zero(moments: Sequence[float], values: Sequence[float]) -> float
 
 
 def _seconds_to_full(
-    moments: Sequence[float], held: Sequence[float], free: int | None
+    moments: Sequence[float], held: Sequence[float], room: int | None
 ) -> float | None:
     slope = _slope(list(moments), list(held))
-    return free / slope if free is not None and slope > 0 else None
+    return room / slope if room is not None and slope > 0 else None
+
+
+def _room(buffer: BufferStatus) -> int | None:
+    return buffer.free_bytes if buffer.room_bytes is None else buffer.room_bytes

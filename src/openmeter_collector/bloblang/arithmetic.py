@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from openmeter_collector.bloblang.compare import equal
 from openmeter_collector.bloblang.convert import get_bool, get_int, get_number, get_string
-from openmeter_collector.bloblang.failure import DivideFail, Fail, MismatchFail
+from openmeter_collector.bloblang.failure import DivideFail, Fail, MismatchFail, bounded
 from openmeter_collector.values.kinds import (
     INT64_MAX,
     INT64_MIN,
@@ -52,7 +52,7 @@ def add(left: Value, right: Value) -> Value:
         else:
             return Float64(left + right)
     elif type(left) is str and type(right) is str:
-        return left + right
+        return bounded(left + right)
     return _add(left, right)
 
 

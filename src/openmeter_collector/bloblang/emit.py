@@ -155,7 +155,7 @@ class FunctionEmitter(CallEmitter):
             py.call("r_settle_statement", py.load("e"), py.load(self.unit_name)), None
         )
         body = [py.attempt(inner, ["r_Fail"], [handler], bind="e")]
-        params = ["batch", "index", "this", "meta", "value", "depth"]
+        params = ["batch", "index", "this", "meta", "value", "depth", "left"]
         return self.finish(f"map_{number}", params, body)
 
     def finish(self, name: str, params: list[str], body: list[ast.stmt]) -> Any:
@@ -201,6 +201,8 @@ class FunctionEmitter(CallEmitter):
             self.share_paths()
         else:
             add(py.assign("this", py.load("r_UNSET")))
+        if self.applies:
+            add(py.assign("left", py.call("r_budget")))
         for name in self.variables:
             add(py.assign(self.variable_name(name), py.load("r_UNSET")))
 

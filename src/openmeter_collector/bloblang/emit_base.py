@@ -54,6 +54,7 @@ class CodeWriter:
         self.writes_metadata = False
         self.reads_document = False
         self.reads_root = False
+        self.applies = False
         self.uses_view = False
         self.plain_document = False
         self.shared: dict[tuple[str, ...], str] = {}

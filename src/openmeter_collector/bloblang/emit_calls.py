@@ -48,6 +48,7 @@ class CallEmitter(ContainerEmitter):
                 if entry.name == "var":
                     self.reads_root = True
             case Method(entry=entry) if entry.name == "apply":
+                self.applies = True
                 self.reads_document = True
                 self.reads_metadata = True
 
@@ -305,6 +306,7 @@ class CallEmitter(ContainerEmitter):
             py.load("meta"),
             target,
             depth,
+            py.load("left"),
         )
         self.locate(made, node)
         return made

@@ -6,6 +6,7 @@ import importlib
 from typing import Any
 
 from openmeter_collector.bloblang.failure import Fail
+from openmeter_collector.errors import install_extra
 
 
 def extra(module: str, purpose: str) -> Any:
@@ -14,6 +15,5 @@ def extra(module: str, purpose: str) -> Any:
         return importlib.import_module(module)
     except ImportError:
         raise Fail(
-            f"cannot {purpose}: {module} is not installed; "
-            "run: pip install 'openmeter-collector[bloblang]'"
+            f"cannot {purpose}: {module} is not installed; run: {install_extra('bloblang')}"
         ) from None

@@ -85,6 +85,24 @@ def shown(value: Value) -> str:
     return describe(value)
 
 
+_LONGEST: Final = 64 * 1024 * 1024
+_MOST: Final = 8 * 1024 * 1024
+
+
+def bounded(value: Value) -> Value:
+    """A value that was made of itself in a loop, unless it has grown too long.
+
+    Raises:
+        Fail: it has; what doubles in each round is soon larger than any memory.
+    """
+    if isinstance(value, (str, bytes)):
+        if len(value) > _LONGEST:
+            raise Fail("the text has grown beyond 64 MiB")
+    elif isinstance(value, list) and len(value) > _MOST:
+        raise Fail(f"the array has grown beyond {_MOST} elements")
+    return value
+
+
 class Fail(Exception):
     """An expression has no value.
 

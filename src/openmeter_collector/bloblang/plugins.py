@@ -13,6 +13,7 @@ A plug-in is a Python file, or a package with an entry point in the group
 
 from __future__ import annotations
 
+import importlib.metadata
 import importlib.util
 from collections.abc import Callable, Iterable
 from dataclasses import replace
@@ -20,12 +21,25 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, Final
 
-from openmeter_collector.bloblang.definition import Entry
+from openmeter_collector.bloblang.definition import Entry, Registry
 from openmeter_collector.bloblang.failure import Fail
+from openmeter_collector.bloblang.library import STANDARD
 from openmeter_collector.errors import ConfigError
 from openmeter_collector.values.kinds import Float64, Int64, Value
 
 GROUP: Final = "openmeter_collector.bloblang"
+
+
+def library_with(paths: Iterable[Path]) -> Registry:
+    """The library with the plug-ins of the environment and of files.
+
+    Raises:
+        ConfigError: a file cannot be run, or declares nothing.
+    """
+    found = STANDARD.with_entries(load_entry_points(importlib.metadata.entry_points))
+    for path in paths:
+        found = found.with_entries(load_plugin(path))
+    return found
 
 
 def load_plugin(path: Path) -> list[Entry]:

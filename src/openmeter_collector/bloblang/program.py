@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping as AnyMapping
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Final
 
@@ -25,8 +25,8 @@ from openmeter_collector.bloblang.emit import (
 )
 from openmeter_collector.bloblang.failure import Fail, TypeFail
 from openmeter_collector.bloblang.reads import Reads, reads_of
-from openmeter_collector.bloblang.spans import Source
-from openmeter_collector.bloblang.syntax import Assign, Node, Program
+from openmeter_collector.bloblang.spans import Source, Span
+from openmeter_collector.bloblang.syntax import Assign, Let, Literal, Node, Program
 from openmeter_collector.errors import CollectorError
 from openmeter_collector.values.kinds import DELETED, NOTHING, Value
 
@@ -189,6 +189,13 @@ class Mapping:
             if body is True or body is False:
                 return body
         raise MappingFailed(str(TypeFail(body, "bool", origin="mapping")), source, 1, 1)
+
+    def with_variable(self, name: str, value: Value) -> Mapping:
+        """The same mapping with a variable that is set before its first statement."""
+        start = Span(0, 0)
+        given = Let(name, Literal(value, span=start), span=start)
+        statements = (given, *self.program.statements)
+        return Mapping(replace(self.program, statements=statements), self.services)
 
     # Code ---------------------------------------------------------------------------------
 

@@ -14,6 +14,7 @@ from openmeter_collector.bloblang.failure import (
     Fail,
     TypeFail,
     UndefinedFail,
+    bounded,
     machine_type,
 )
 from openmeter_collector.bloblang.syntax import Node
@@ -22,6 +23,7 @@ from openmeter_collector.values.kinds import DELETED, NOTHING, Float64, Value
 
 UNSET: Final = object()
 _MAX_MAPS: Final = 5000
+_MAX_APPLIED: Final = 250_000
 _MAPS_A_THREAD: Final = 80
 
 
@@ -190,6 +192,11 @@ def for_all(batch: Sequence[Document], query: Callable[[int], Value]) -> list[Va
     return [query(index) for index in range(len(batch))]
 
 
+def budget() -> list[int]:
+    """How many maps one run of a mapping may still apply, for all of its maps to count down."""
+    return [_MAX_APPLIED]
+
+
 def apply(
     maps: dict[str, Any],
     name: str,
@@ -199,8 +206,14 @@ def apply(
     meta: Mapping[str, Value],
     value: Value,
     depth: int,
+    left: list[int],
 ) -> Value:
-    """Run a map."""
+    """Run a map.
+
+    Args:
+        depth: how many are being applied around it.
+        left: see `budget`. A map that calls itself twice would take twice the time with each level.
+    """
     if not maps:
         raise _closed("no maps were found" if maps is None else f"map {name} was not found")
     found = maps.get(name)
@@ -208,10 +221,13 @@ def apply(
         raise _closed(f"map {name} was not found")
     if depth >= _MAX_MAPS:
         raise _overrun(name)
+    left[0] -= 1
+    if left[0] < 0:
+        raise _exhausted(name)
     try:
         if depth and depth % _MAPS_A_THREAD == 0:
-            return _in_thread(found, batch, index, document, meta, value, depth + 1)
-        return found(batch, index, document, meta, value, depth + 1)
+            return _in_thread(found, batch, index, document, meta, value, depth + 1, left)
+        return bounded(found(batch, index, document, meta, value, depth + 1, left))
     except RecursionError:
         raise _overrun(name) from None
     except Fail as fail:
@@ -229,6 +245,17 @@ def _overrun(name: str) -> Fail:
     text = (
         f"entering map {name} exceeded maximum allowed stacks of {_MAX_MAPS}, this could be due "
         "to unbounded recursion"
+    )
+    fail = Fail(text)
+    fail.overrun = text
+    fail.closed = True
+    return fail
+
+
+def _exhausted(name: str) -> Fail:
+    text = (
+        f"entering map {name} exceeded the {_MAX_APPLIED} maps that one run may apply; a map that calls "
+        "itself more than once takes far longer with each level"
     )
     fail = Fail(text)
     fail.overrun = text
@@ -318,6 +345,7 @@ EXPORTED: Final[dict[str, Any]] = {
     "r_View": View,
     "r_add": arithmetic.add,
     "r_apply": apply,
+    "r_budget": budget,
     "r_argument": argument,
     "r_condition": condition,
     "r_differs": arithmetic.differs,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import importlib.metadata
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,14 +17,14 @@ from openmeter_collector.bloblang import (
     Mapping,
     MappingError,
     MappingFailed,
-    Registry,
     Services,
     SimpleDocument,
     compile,  # noqa: A004 - the verb of the package
 )
-from openmeter_collector.bloblang.plugins import load_entry_points, load_plugin
+from openmeter_collector.bloblang.plugins import library_with
 from openmeter_collector.bloblang.printer import format_mapping
 from openmeter_collector.bloblang.reference import entry_page
+from openmeter_collector.cli.options import json_option
 from openmeter_collector.errors import ConfigError
 from openmeter_collector.values import json as value_json
 from openmeter_collector.values import json_exact
@@ -61,11 +60,10 @@ def blobl() -> None:
     r"""Run a Bloblang mapping on each line of the input.
 
     \b
-    blobl 'root.id = this.user.id' < lines.json
-    blobl -f mapping.blobl -i events.json --pretty
-    blobl fmt mapping.blobl
-    blobl explain ts_format
-    blobl server
+    Examples:
+      openmeter-collector blobl 'root.id = this.user.id' < lines.json
+      openmeter-collector blobl -f mapping.blobl -i events.json --pretty
+      openmeter-collector blobl fmt mapping.blobl
     """
 
 
@@ -122,14 +120,6 @@ def _text_of(file: Path) -> str:
         raise ConfigError(f"{file}: it is not UTF-8; a mapping is text") from None
 
 
-def registry_with(plugins: tuple[Path, ...]) -> Registry:
-    """The library with the plug-ins of the environment and of files."""
-    registry = STANDARD.with_entries(load_entry_points(importlib.metadata.entry_points))
-    for path in plugins:
-        registry = registry.with_entries(load_plugin(path))
-    return registry
-
-
 def _compiled(mapping: str | None, file: Path | None, plugins: tuple[Path, ...]) -> Mapping:
     if file is not None:
         if mapping is not None:
@@ -142,7 +132,7 @@ def _compiled(mapping: str | None, file: Path | None, plugins: tuple[Path, ...])
         return compile(
             mapping,
             name=str(file) if file else "",
-            registry=registry_with(plugins),
+            registry=library_with(plugins),
             services=Services(here=str(file.parent.absolute()) if file else ""),
         )
     except MappingError as error:
@@ -199,7 +189,17 @@ def _write(body: Any, *, pretty: bool) -> None:
 @click.argument("files", nargs=-1, type=click.Path(path_type=Path))
 @click.option("--check", is_flag=True, help="Only say which files are not formatted.")
 def fmt(files: tuple[Path, ...], check: bool) -> None:
-    """Format mappings in place; without files, standard input to standard output."""
+    r"""Format mappings in place; without files, standard input to standard output.
+
+    \b
+    Exit codes:
+      1  a mapping cannot be parsed, or with --check is not formatted
+
+    \b
+    Examples:
+      openmeter-collector blobl fmt mapping.blobl
+      openmeter-collector blobl fmt --check mapping.blobl
+    """
     if not files:
         print(_formatted(sys.stdin.read(), ""), end="")
         return
@@ -227,8 +227,14 @@ def _formatted(text: str, name: str, folder: Path | None = None) -> str:
 
 @blobl.command()
 @click.argument("name")
-def explain(name: str) -> None:
-    """Print the page of a function or method."""
+@json_option
+def explain(name: str, as_json: bool) -> None:
+    r"""Print the page of a function or method.
+
+    \b
+    Examples:
+      openmeter-collector blobl explain ts_format
+    """
     found = [entry for entry in STANDARD if entry.name == name]
     if not found:
         reason = STANDARD.left_out.get(name)
@@ -237,6 +243,12 @@ def explain(name: str) -> None:
         close = difflib.get_close_matches(name, [entry.name for entry in STANDARD], 3, 0.5)
         hint = f"; did you mean {', '.join(close)}?" if close else ""
         raise ConfigError(f"there is no function or method '{name}'{hint}")
+    if as_json:
+        pages = [
+            {"name": one.name, "method": one.is_method, "page": entry_page(one)} for one in found
+        ]
+        print(value_json.dumps(pages).decode())
+        return
     print("\n".join(entry_page(entry) for entry in found), end="")
 
 
@@ -255,6 +267,15 @@ def explain(name: str) -> None:
     "--plugin", "plugins", multiple=True, type=click.Path(path_type=Path),
     help="A Python file with functions and methods of your own.",
 )  # fmt: skip
+@click.option(
+    "-c", "--config", "config_file", type=click.Path(path_type=Path),
+    help="A config whose mappings can be tried (ours).",
+)  # fmt: skip
+@click.option("-r", "--resources", multiple=True, metavar="GLOB", help="Its files with resources.")
+@click.option(
+    "--write-tests", is_flag=True,
+    help="Let the page add unit tests to NAME_benthos_test.yaml beside the config (ours).",
+)  # fmt: skip
 def server(
     host: str,
     port: int,
@@ -263,6 +284,9 @@ def server(
     input_file: Path | None,
     write: bool,
     plugins: tuple[Path, ...],
+    config_file: Path | None,
+    resources: tuple[str, ...],
+    write_tests: bool,
 ) -> None:
     r"""Try mappings in a browser: a document, a mapping, and the result as you type.
 
@@ -271,17 +295,14 @@ def server(
 
     \b
     Examples:
-      blobl server
-      blobl server -m mapping.blobl -i event.json --write
+      openmeter-collector blobl server
+      openmeter-collector blobl server -m mapping.blobl -i event.json --write
+      openmeter-collector blobl server -c config.yaml --write-tests
     """
-    from openmeter_collector.cli.blobl_server import serve  # noqa: PLC0415 - needs the HTTP server
-
-    serve(
-        host,
-        port,
-        browser=not no_open,
-        mapping_file=mapping_file,
-        input_file=input_file,
-        write=write,
-        registry=registry_with(plugins),
+    from openmeter_collector.cli.blobl_server import (  # noqa: PLC0415 - needs the HTTP server
+        Served,
+        serve,
     )
+
+    served = Served(mapping_file, input_file, write, plugins, config_file, resources, write_tests)
+    serve(host, port, served, browser=not no_open)

@@ -88,7 +88,7 @@ def check_variables(
         elif default is None and name not in env:
             found.append(Check(where, "fail", "is not set", "set it, or write a default"))
         elif not default and name in secret:
-            todo = "set it, unless the other side asks for no credentials"
+            todo = "then no credentials are shown, or asked for; set it if there should be some"
             found.append(Check(where, "warn", "is empty", todo))
         else:
             found.append(Check(where, "ok", "is not set; the default is used"))

@@ -48,6 +48,10 @@ def compare_upstream(
     Examples:
       openmeter-collector compare-upstream -c config.yaml
       openmeter-collector compare-upstream -c config.yaml --all --json
+
+    \b
+    Exit codes:
+      1  the config has components that are not here
     """
     source = config_file or file
     if source is None:

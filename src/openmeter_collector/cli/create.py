@@ -5,10 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import click
+import orjson
 
+from openmeter_collector.cli.options import json_option
 from openmeter_collector.cli.registry import standard_registry
 from openmeter_collector.config import Config
 from openmeter_collector.config.emit import to_yaml
+from openmeter_collector.config.load import plain_values
 from openmeter_collector.config.skeleton import component, document
 from openmeter_collector.errors import ConfigError
 from openmeter_collector.presets import preset as find_preset
@@ -19,7 +22,8 @@ from openmeter_collector.spec.registry import Registry
 @click.argument("expression", default="stdin//stdout")
 @click.option("-s", "--small", is_flag=True, help="Only the fields that are often changed.")
 @click.option("--preset", help="A config that comes with the collector; `list presets` names them.")
-def create(expression: str, small: bool, preset: str | None) -> int:
+@json_option
+def create(expression: str, small: bool, preset: str | None, as_json: bool) -> int:
     r"""Print a config made of `INPUTS/PROCESSORS/OUTPUTS`, each a list with commas.
 
     For example: `create cloudevents//openmeter`. Several inputs or outputs are put into a broker.
@@ -31,7 +35,8 @@ def create(expression: str, small: bool, preset: str | None) -> int:
       openmeter-collector create -s http_server/mapping,json_schema/openmeter,stdout
     """
     if preset is not None:
-        click.echo(find_preset(preset).path.read_text(encoding="utf-8"), nl=False)
+        text = find_preset(preset).path.read_text(encoding="utf-8")
+        click.echo(orjson.dumps(plain_values(text)) if as_json else text, nl=as_json)
         return 0
     parts = expression.split("/")
     if len(parts) > 3:
@@ -51,7 +56,8 @@ def create(expression: str, small: bool, preset: str | None) -> int:
     }
     if not small:
         written = {**document(Config, small=small), **written}
-    click.echo(to_yaml(written), nl=False)
+    text = to_yaml(written)
+    click.echo(orjson.dumps(plain_values(text)) if as_json else text, nl=as_json)
     return 0
 
 

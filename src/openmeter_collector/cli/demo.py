@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import shutil
 import signal
 import sys
@@ -13,6 +14,7 @@ from pathlib import Path
 import click
 import uvloop
 
+from openmeter_collector.cli.options import json_option
 from openmeter_collector.testing.demo import Addresses, DemoOptions, Outcome, Snapshot, run_demo
 from openmeter_collector.testing.process import CollectorFailed
 
@@ -21,8 +23,12 @@ _BOLD, _DIM, _RED, _GREEN, _OFF = "\x1b[1m", "\x1b[2m", "\x1b[31m", "\x1b[32m", 
 
 @click.command()
 @click.option("--outage", is_flag=True, help="Take OpenMeter away for a while, and bring it back.")
-@click.option("--outage-after", default=5.0, show_default=True, metavar="SECONDS")
-@click.option("--outage-for", default=15.0, show_default=True, metavar="SECONDS")
+@click.option(
+    "--outage-after", default=5.0, show_default=True, metavar="SECONDS", help="When it begins."
+)
+@click.option(
+    "--outage-for", default=15.0, show_default=True, metavar="SECONDS", help="How long it lasts."
+)
 @click.option("--duration", default=0.0, help="Stop after so many seconds; 0 goes on.")
 @click.option("--rate", default=50.0, show_default=True, help="Events a second; 0 is no limit.")
 @click.option("--batch", default=1, show_default=True, help="Events a request, at most.")
@@ -34,6 +40,7 @@ _BOLD, _DIM, _RED, _GREEN, _OFF = "\x1b[1m", "\x1b[2m", "\x1b[31m", "\x1b[32m", 
     help="Where the buffer and the collector's log are.",
 )
 @click.option("--any-port", is_flag=True, help="Take free ports instead of 8080, 4195 and 8888.")
+@json_option
 def demo(
     *,
     outage: bool,
@@ -44,11 +51,21 @@ def demo(
     batch: int,
     folder: Path,
     any_port: bool,
+    as_json: bool,
 ) -> int:
-    """Show the collector at work: a sender, the buffer on disk, and a local OpenMeter.
+    r"""Show the collector at work: a sender, the buffer on disk, and a local OpenMeter.
 
     Ctrl-C stops in order and says what was sent, what was delivered and what is left in the buffer;
     the next demo in the same folder delivers that first. A second Ctrl-C does not wait.
+
+    \b
+    Exit codes:
+      1  an acknowledged event is missing, or the collector ended by itself
+
+    \b
+    Examples:
+      openmeter-collector demo
+      openmeter-collector demo --outage --duration 30 --any-port
     """
     options = DemoOptions(
         folder=folder.resolve(),
@@ -61,14 +78,14 @@ def demo(
         free = "127.0.0.1:0"
         options = replace(options, ingest=free, service=free, sandbox=free)
     try:
-        return uvloop.run(_run(options))
+        return uvloop.run(_run(options, as_json=as_json))
     except CollectorFailed as failed:
         raise click.ClickException(f"the collector ended by itself:\n{failed}") from None
     except OSError as error:
         raise click.ClickException(str(error)) from None
 
 
-async def _run(options: DemoOptions) -> int:
+async def _run(options: DemoOptions, *, as_json: bool) -> int:
     stop, hurry = asyncio.Event(), asyncio.Event()
 
     def on_signal() -> None:
@@ -77,15 +94,34 @@ async def _run(options: DemoOptions) -> int:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, on_signal)
-    screen = _Screen(options) if sys.stdout.isatty() else None
+    screen = _Screen(options) if sys.stdout.isatty() and not as_json else None
     show: Callable[[Addresses, Snapshot], None] = screen.show if screen else _Lines(options).show
+    if as_json:
+        show = _nothing
     try:
         outcome = await run_demo(options, stop, hurry, show)
     finally:
         if screen:
             screen.close()
-    print(_summary(options, outcome))
+    print(json.dumps(_facts(outcome)) if as_json else _summary(options, outcome))
     return 1 if outcome.missing or (outcome.exit_code and not hurry.is_set()) else 0
+
+
+def _nothing(addresses: Addresses, now: Snapshot) -> None:
+    del addresses, now
+
+
+def _facts(outcome: Outcome) -> dict[str, int]:
+    ledger = outcome.ledger
+    return {
+        "sent": len(ledger.issued),
+        "acknowledged": len(ledger.accepted),
+        "delivered": len(ledger.accepted & outcome.delivered),
+        "duplicates": outcome.duplicates,
+        "left": outcome.left,
+        "dead_letters": outcome.dead_letters,
+        "missing": outcome.missing,
+    }
 
 
 class _Lines:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import functools
 import json
 import os
 import subprocess
@@ -12,9 +11,8 @@ import tempfile
 import time
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import apsw
 import click
@@ -22,70 +20,17 @@ import msgspec
 
 from openmeter_collector.bloblang import DELETED, NOTHING, MappingError, MappingFailed, compile  # noqa: A004
 from openmeter_collector.cli.files import private_file
-from openmeter_collector.cli.journal import (
-    journal_of,
-    journal_options,
-    printable,
-    shown_time,
-    table,
-    time_of,
-)
+from openmeter_collector.cli.journal import printable, say, shown_time, table
+from openmeter_collector.cli.letters import Asked, Box, asking, check_that_all_are_there, found
+from openmeter_collector.cli.options import json_option
+from openmeter_collector.cli.progress import progress
 from openmeter_collector.errors import CollectorError, ConfigError
 from openmeter_collector.message import Message
 from openmeter_collector.storage import letter_box
-from openmeter_collector.storage.dead_letters import Letter, Wanted, find_letters, read_letter
-from openmeter_collector.storage.visit import changing, reading
+from openmeter_collector.storage.dead_letters import Letter, find_letters, read_letter
+from openmeter_collector.storage.visit import changing
 from openmeter_collector.values import json as value_json
 from openmeter_collector.values.units import Duration
-
-_FILTERS: Final = (
-    click.argument("letters", nargs=-1, type=int),
-    click.option("--id", "event_id", help="Events of this id."),
-    click.option("--source", help="Events of this source."),
-    click.option("--type", "kind", help="Events of this type."),
-    click.option("--subject", help="Events of this subject."),
-    click.option("--reason", help="Letters with this text in the reason or the response."),
-    click.option("--since", help="Last attempt at this time or later."),
-    click.option("--until", help="Last attempt before this time."),
-)
-
-
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """Which journal and which of its letters were named."""
-
-    path: Path
-    wanted: Wanted
-
-
-def asking(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a command the options for the journal and the filters; it gets an `Asked`."""
-
-    def run(
-        journal: Path | None,
-        config_file: Path | None,
-        env_files: tuple[Path, ...],
-        letters: tuple[int, ...],
-        event_id: str | None,
-        source: str | None,
-        kind: str | None,
-        subject: str | None,
-        reason: str | None,
-        since: str | None,
-        until: str | None,
-        **more: Any,
-    ) -> Any:
-        wanted = Wanted(
-            letters, event_id, source, kind, subject, reason,
-            time_of(since, "--since"), time_of(until, "--until"),
-        )  # fmt: skip
-        return command(Asked(journal_of(journal, config_file, env_files), wanted), **more)
-
-    functools.update_wrapper(run, command)  # with the options it has already
-    for option in reversed(_FILTERS):
-        run = option(run)
-    return journal_options(run)
-
 
 _all_option = click.option("--all", "every", is_flag=True, help="All letters there are.")
 
@@ -103,49 +48,66 @@ def dlq() -> None:
 @dlq.command("list")
 @asking
 @click.option("--limit", default=100, show_default=True, help="Newest letters shown; 0: all.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
+@json_option
 def list_(asked: Asked, limit: int, as_json: bool) -> int:
-    """Print a line for each letter."""
-    with reading(asked.path) as connection:
-        found = list(find_letters(connection, asked.wanted))
-    shown = found[-limit:] if limit else found
+    r"""Print a line for each letter.
+
+    \b
+    Examples:
+      openmeter-collector dlq list -c config.yaml
+      openmeter-collector dlq list -c config.yaml --type request --since 2026-02-01 --json
+    """
+    listed = list(found(asked))
+    if len(asked.boxes) > 1:
+        listed.sort(key=lambda one: one[1].last_attempt_ms)
+    shown = listed[-limit:] if limit else listed
     if as_json:
-        for letter in shown:
-            click.echo(json.dumps(_facts(letter)))
+        for box, letter in shown:
+            click.echo(json.dumps(_facts(box, letter)))
         return 0
     if not shown:
         click.echo("no dead letters")
         return 0
     rows = [
         [
-            str(letter.id),
+            box.named(letter),
             shown_time(letter.last_attempt_ms),
             *(_short(name) for name in (letter.event_id, letter.event_type, letter.event_subject)),
             str(letter.attempts),
             _short(letter.reason, 60),
         ]
-        for letter in shown
+        for box, letter in shown
     ]
     heads = ["letter", "last attempt", "id", "type", "subject", "attempts", "reason"]
     click.echo(table(heads, rows))
-    if len(shown) < len(found):
-        click.echo(f"and {len(found) - len(shown)} older ones; see --limit")
+    if len(shown) < len(listed):
+        click.echo(f"and {len(listed) - len(shown)} older ones; see --limit")
     return 0
 
 
 @dlq.command()
 @asking
-def show(asked: Asked) -> int:
-    """Print all that is known about letters, with the exact event."""
+@json_option
+def show(asked: Asked, as_json: bool) -> int:
+    r"""Print all that is known about letters, with the exact event.
+
+    \b
+    Examples:
+      openmeter-collector dlq show -c config.yaml 17
+      openmeter-collector dlq show -c config.yaml 1:17 --json
+    """
     _ask_for_some(asked, every=False)
-    with reading(asked.path) as connection:
-        _check_that_all_are_there(connection, asked)
-        for letter in find_letters(connection, asked.wanted):
-            for name, value in _facts(letter).items():
-                if value:
-                    text = value if isinstance(value, str) else json.dumps(value)
-                    click.echo(f"{name:<14} {printable(text)}")
-            click.echo()
+    check_that_all_are_there(asked)
+    for box, letter in found(asked):
+        facts = _facts(box, letter)
+        if as_json:
+            click.echo(json.dumps(facts))
+            continue
+        for name, value in (facts | {"letter": box.named(letter)}).items():
+            if value:
+                text = value if isinstance(value, str) else json.dumps(value)
+                click.echo(f"{name:<14} {printable(text)}")
+        click.echo()
     return 0
 
 
@@ -155,13 +117,20 @@ def show(asked: Asked) -> int:
     "-o", "--output", type=click.Path(path_type=Path), help="A file; else standard output."
 )
 def export(asked: Asked, output: Path | None) -> int:
-    """Write letters as JSON, one a line, with the exact bytes of their events."""
+    r"""Write letters as JSON, one a line, with the exact bytes of their events.
+
+    \b
+    Examples:
+      openmeter-collector dlq export -c config.yaml -o letters.jsonl
+      openmeter-collector dlq export -c config.yaml --reason "no such meter"
+    """
     stream = sys.stdout.buffer if output is None else private_file(output)
     count = 0
-    with reading(asked.path) as connection:
-        for letter in find_letters(connection, asked.wanted):
-            stream.write(json.dumps(_facts(letter)).encode() + b"\n")
+    with progress("letters written") as told:
+        for box, letter in found(asked):
+            stream.write(json.dumps(_facts(box, letter)).encode() + b"\n")
             count += 1
+            told(1)
     stream.flush()
     if output is not None:
         stream.close()
@@ -177,33 +146,67 @@ def export(asked: Asked, output: Path | None) -> int:
 )
 @click.option("-f", "--file", "file", type=click.Path(path_type=Path), help="A file with one.")
 @click.option("--replay", "and_replay", is_flag=True, help="Put back what was changed.")
+@json_option
 def edit(
-    asked: Asked, every: bool, mapping: str | None, file: Path | None, and_replay: bool
+    asked: Asked,
+    every: bool,
+    mapping: str | None,
+    file: Path | None,
+    and_replay: bool,
+    as_json: bool,
 ) -> int:
-    """Change the events of letters, with a mapping or in $EDITOR.
+    r"""Change the events of letters, with a mapping or in $EDITOR.
 
     The event as it came is kept beside the new one, and `dlq show` shows both.
+
+    \b
+    Environment:
+      EDITOR, VISUAL  the editor, without a mapping
+
+    \b
+    Examples:
+      openmeter-collector dlq edit -c config.yaml --reason 'no such meter' -m 'root.type = "requests"' --replay
+      openmeter-collector dlq edit -c config.yaml 17
     """
     _ask_for_some(asked, every=every)
     changed_by = _mapped(mapping, file) if mapping or file else _edited
-    changed: list[int] = []
-    with changing(asked.path) as connection:
-        _check_that_all_are_there(connection, asked)
-        for number in [letter.id for letter in find_letters(connection, asked.wanted)]:
-            letter = read_letter(connection, number)
-            content = changed_by(letter) if letter is not None else None
-            if letter is None or content is None or content == letter.event.content:
-                continue
-            if letter_box.edit(connection, letter, content):
-                changed.append(number)
-            else:
-                click.echo(
-                    f"letter {number}: was changed by somebody else; left as it is", err=True
-                )
-        if and_replay:
-            letter_box.replay(connection, changed)
-    click.echo(f"{len(changed)} letters changed{' and put back' if and_replay else ''}", err=True)
+    check_that_all_are_there(asked)
+    done = 0
+    left: list[str] = []
+    for box in asked.boxes:
+        with changing(box.path) as connection:
+            changed = _change(connection, box, changed_by, left)
+            if and_replay:
+                letter_box.replay(connection, changed)
+        done += len(changed)
+    for name in left:
+        if not as_json:
+            click.echo(f"letter {name}: was changed by somebody else; left as it is", err=True)
+    say(
+        f"{done} letters changed{' and put back' if and_replay else ''}",
+        {"changed": done, "replayed": done if and_replay else 0, "left": left},
+        as_json=as_json,
+    )
     return 0
+
+
+def _change(
+    connection: apsw.Connection,
+    box: Box,
+    changed_by: Callable[[Letter], bytes | None],
+    left: list[str],
+) -> list[int]:
+    changed: list[int] = []
+    for number in [letter.id for letter in find_letters(connection, box.wanted)]:
+        letter = read_letter(connection, number)
+        content = changed_by(letter) if letter is not None else None
+        if letter is None or content is None or content == letter.event.content:
+            continue
+        if letter_box.edit(connection, letter, content):
+            changed.append(number)
+        else:
+            left.append(box.named(number))
+    return changed
 
 
 @dlq.command()
@@ -218,27 +221,40 @@ def edit(
     show_default=True,
     help="How long the backend remembers ids; older letters are warned about.",
 )
-def replay(asked: Asked, every: bool, new_ids: bool, dedupe_window: str) -> int:
-    """Put letters back to be delivered, with the ids they have."""
+@json_option
+def replay(asked: Asked, every: bool, new_ids: bool, dedupe_window: str, as_json: bool) -> int:
+    r"""Put letters back to be delivered, with the ids they have.
+
+    \b
+    Examples:
+      openmeter-collector dlq replay -c config.yaml 17 18
+      openmeter-collector dlq replay -c config.yaml --all
+    """
     _ask_for_some(asked, every=every)
     oldest = (time.time() - float(_duration(dedupe_window))) * 1000
-    with changing(asked.path) as connection:
-        _check_that_all_are_there(connection, asked)
-        found = [
-            (letter.id, letter.first_attempt_ms)
-            for letter in find_letters(connection, asked.wanted)
-        ]
-        beyond = [number for number, first in found if first < oldest]
-        if beyond and not new_ids:
-            click.echo(
-                f"warning: {len(beyond)} letters are older than the backend's dedupe window "
-                f"({dedupe_window}), such as letter {beyond[0]}: should it have one of them after "
-                "all, it counts that again",
-                err=True,
-            )
-        renewed = _with_new_id if new_ids else None
-        done = letter_box.replay(connection, [number for number, _ in found], renewed)
-    click.echo(f"{done} letters put back", err=True)
+    check_that_all_are_there(asked)
+    numbers: dict[Box, list[int]] = {box: [] for box in asked.boxes}
+    beyond: list[str] = []
+    for box, letter in found(asked):
+        numbers[box].append(letter.id)
+        if letter.first_attempt_ms < oldest and not new_ids:
+            beyond.append(box.named(letter))
+    if beyond and not as_json:
+        click.echo(
+            f"warning: {len(beyond)} letters are older than the backend's dedupe window "
+            f"({dedupe_window}), such as letter {beyond[0]}: should it have one of them after "
+            "all, it counts that again",
+            err=True,
+        )
+    renewed = _with_new_id if new_ids else None
+    done = 0
+    total = sum(map(len, numbers.values()))
+    with progress("letters put back", total, silent=as_json) as told:
+        for box, named in numbers.items():
+            with changing(box.path) as connection:
+                done += letter_box.replay(connection, named, renewed, told)
+    facts = {"replayed": done, "beyond_dedupe_window": beyond}
+    say(f"{done} letters put back", facts, as_json=as_json)
     return 0
 
 
@@ -246,16 +262,28 @@ def replay(asked: Asked, every: bool, new_ids: bool, dedupe_window: str) -> int:
 @asking
 @_all_option
 @click.option("--yes", is_flag=True, help="Do not ask.")
-def drop(asked: Asked, every: bool, yes: bool) -> int:
-    """Let letters go for good. The books count them as dropped."""
+@json_option
+def drop(asked: Asked, every: bool, yes: bool, as_json: bool) -> int:
+    r"""Let letters go for good. The books count them as dropped.
+
+    \b
+    Examples:
+      openmeter-collector dlq drop -c config.yaml 17
+      openmeter-collector dlq drop -c config.yaml --all --yes
+    """
     _ask_for_some(asked, every=every)
-    with changing(asked.path) as connection:
-        _check_that_all_are_there(connection, asked)
-        found = [letter.id for letter in find_letters(connection, asked.wanted)]
-        if found and not yes:
-            click.confirm(f"Let {len(found)} dead letters go for good?", abort=True)
-        done = letter_box.drop(connection, found)
-    click.echo(f"{done} letters dropped", err=True)
+    check_that_all_are_there(asked)
+    numbers: dict[Box, list[int]] = {box: [] for box in asked.boxes}
+    for box, letter in found(asked):
+        numbers[box].append(letter.id)
+    total = sum(map(len, numbers.values()))
+    if total and not yes:
+        click.confirm(f"Let {total} dead letters go for good?", abort=True, err=as_json)
+    done = 0
+    for box, named in numbers.items():
+        with changing(box.path) as connection:
+            done += letter_box.drop(connection, named)
+    say(f"{done} letters dropped", {"dropped": done}, as_json=as_json)
     return 0
 
 
@@ -263,27 +291,14 @@ def drop(asked: Asked, every: bool, yes: bool) -> int:
 
 
 def _ask_for_some(asked: Asked, *, every: bool) -> None:
-    if asked.wanted.everything and not every:
+    if asked.everything and not every:
         raise ConfigError("which letters? give their numbers, a filter such as --type, or --all")
 
 
-def _check_that_all_are_there(connection: apsw.Connection, asked: Asked) -> None:
-    """A number that was typed wrong, or a letter that is gone, must not look like success.
-
-    Raises:
-        CollectorError: a number is that of no letter; a filter that finds none is no mistake.
-    """
-    present = {letter.id for letter in find_letters(connection, Wanted(asked.wanted.letters))}
-    gone = sorted(set(asked.wanted.letters) - present)
-    if asked.wanted.letters and gone:
-        raise CollectorError(
-            f"there is no letter {', '.join(map(str, gone))}; nothing was done, see `dlq list`"
-        )
-
-
-def _facts(letter: Letter) -> dict[str, Any]:
+def _facts(box: Box, letter: Letter) -> dict[str, Any]:
     facts: dict[str, Any] = {
         "letter": letter.id,
+        **({"worker": box.worker} if box.worker else {}),
         "id": letter.event_id,
         "source": letter.event_source,
         "type": letter.event_type,

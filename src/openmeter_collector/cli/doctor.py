@@ -61,6 +61,10 @@ def doctor(
     Examples:
       openmeter-collector doctor -c config.yaml
       openmeter-collector doctor --preset http-server --json
+
+    \b
+    Exit codes:
+      1  something fails
     """
     how = given(None, overrides, resources, templates, env_files, chilled=False)
     source = which(file, config_file, preset)

@@ -5,11 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import click
+import orjson
 
 from openmeter_collector.cli.files import environment, expand
-from openmeter_collector.cli.options import env_file_option, template_option
+from openmeter_collector.cli.options import env_file_option, json_option, template_option
 from openmeter_collector.cli.registry import registry_with
 from openmeter_collector.config import Config, read
+from openmeter_collector.config.load import plain_values
 from openmeter_collector.config.render import render
 from openmeter_collector.errors import ConfigError
 from openmeter_collector.spec.trust import EVERYTHING
@@ -23,6 +25,7 @@ from openmeter_collector.spec.trust import EVERYTHING
 @template_option
 @click.option("--chilled", is_flag=True, help="Go on in spite of what only lint minds.")
 @env_file_option
+@json_option
 def echo(
     file: Path | None,
     config_file: Path | None,
@@ -31,6 +34,7 @@ def echo(
     templates: tuple[str, ...],
     chilled: bool,
     env_files: tuple[Path, ...],
+    as_json: bool,
 ) -> int:
     r"""Print the config with all defaults filled in and secrets hidden.
 
@@ -52,5 +56,9 @@ def echo(
         chilled=chilled,
         trust=EVERYTHING,
     )
-    click.echo(render(reading.or_raise(), reading.secrets), nl=False)
+    written = render(reading.or_raise(), reading.secrets)
+    if as_json:
+        click.echo(orjson.dumps(plain_values(written)))
+    else:
+        click.echo(written, nl=False)
     return 0

@@ -15,7 +15,7 @@ import orjson
 
 from openmeter_collector.cli.admin_client import PASSWORD, TOKEN, credentials, user_option
 from openmeter_collector.cli.leader import LeaderArguments
-from openmeter_collector.cli.options import given
+from openmeter_collector.cli.options import given, json_option
 from openmeter_collector.cli.run import which
 from openmeter_collector.component.env import HttpClient, HttpResponse
 from openmeter_collector.component.node import Node
@@ -48,7 +48,14 @@ _EVER = "9999-12-31T23:59:59Z"
 @click.option("--input", "name", default="", help="Only inputs whose label or path has this in it.")
 @click.option("--from", "start", default="1970-01-01T00:00:00Z", help="Since when (RFC 3339).")
 @click.option("--to", "end", default=_EVER, help="Until when (RFC 3339).")
-@click.option("--format", "form", type=click.Choice(["text", "json"]), default="text")
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["text", "json"]),
+    default="text",
+    help="How it is printed; --json is --format json.",
+)
+@json_option
 def gaps(
     action: str,
     config_file: Path | None,
@@ -59,8 +66,9 @@ def gaps(
     start: str,
     end: str,
     form: str,
+    as_json: bool,
 ) -> int:
-    """List windows that are missing; fetch those again that were given up; accept that they are gone.
+    r"""List windows that are missing; fetch those again that were given up; accept that they are gone.
 
     Asks the running collector; when none is running, reads its journal, or the store of its replicas. Ends with 1 when there are
     gaps that nobody has accepted.
@@ -69,7 +77,17 @@ def gaps(
       list    what is open (will be fetched) and what is lost, with the cause
       fill    lost windows are fetched again: at once, or at the next start
       accept  lost windows are taken off the list
-    """  # noqa: D301 - \b is a word to click
+
+    \b
+    Exit codes:
+      1  there are gaps that nobody has accepted
+
+    \b
+    Examples:
+      openmeter-collector gaps -c config.yaml
+      openmeter-collector gaps fill -c config.yaml --from 2026-02-01T00:00:00Z
+      openmeter-collector gaps accept --url http://127.0.0.1:4195 --input usage
+    """
     try:
         asked = _Asked(
             action, name, start, end, moment_of(start), moment_of(end), credentials(user)
@@ -77,10 +95,10 @@ def gaps(
     except ValueError as error:
         raise ConfigError(f"gaps: {error}; write for example 2026-11-27T00:00:00Z") from error
     found = asyncio.run(_find(asked, config_file, url, journal))
-    if form == "json":
+    if as_json or form == "json":
         click.echo(orjson.dumps(found, option=orjson.OPT_INDENT_2))
     else:
-        for line in _lines(found):
+        for line in _lines(found, action):
             click.echo(line)
     return int(any(one["lost"] or one["open"] for one in found))
 
@@ -150,14 +168,18 @@ async def _live(asked: _Asked, url: str) -> list[dict[str, Any]]:
 
 
 async def _ask(client: HttpClient, address: str, asked: _Asked) -> dict[str, Any]:
+    answer = await client.request("GET", address, headers=asked.headers, timeout=_TIMEOUT)
+    before = _json(answer, address)
     if asked.action == "list":
-        answer = await client.request("GET", address, headers=asked.headers, timeout=_TIMEOUT)
-    else:
-        body = orjson.dumps({"action": asked.action, "start": asked.start, "end": asked.end})
-        answer = await client.request(
-            "POST", address, headers=asked.headers, body=body, timeout=60.0
-        )
-    return dict(_json(answer, address))
+        return before
+    body = orjson.dumps({"action": asked.action, "start": asked.start, "end": asked.end})
+    answer = await client.request("POST", address, headers=asked.headers, body=body, timeout=60.0)
+    return _compared(before, _json(answer, address))
+
+
+def _compared(before: dict[str, Any], after: dict[str, Any]) -> dict[str, Any]:
+    """What is there after a change, with whether there was one: both actions are about what is lost."""
+    return {**after, "changed": before["lost"] != after["lost"]}
 
 
 def _json(answer: HttpResponse, url: str) -> dict[str, Any]:
@@ -182,10 +204,12 @@ async def _shared(asked: _Asked, backend: Backend) -> list[dict[str, Any]]:
         ledger = _ledger(kept.value or b"")
         if ledger is None or not asked.means(key):
             continue
+        shown = _told(key, ledger)
         if asked.action != "list":
             change_of(asked.action, asked.start_ms, asked.end_ms)(ledger)
             await backend.write({key: Kept(0, ledger.encode())})
-        found.append(_told(key, ledger))
+            shown = _compared(shown, _told(key, ledger))
+        found.append(shown)
     return found
 
 
@@ -213,6 +237,7 @@ def _offline(asked: _Asked, journals: list[Path]) -> list[dict[str, Any]]:
             ledger = _ledger(value)
             if ledger is None or not asked.means(key):
                 continue
+            shown = _told(key, ledger)
             if asked.action != "list":
                 change = change_of(asked.action, asked.start_ms, asked.end_ms)
 
@@ -223,11 +248,12 @@ def _offline(asked: _Asked, journals: list[Path]) -> list[dict[str, Any]]:
 
                 change_checkpoint(path, key, changed)
                 ledger = Ledger.decode(read_checkpoints(path)[key])
-            found.append(_told(key, ledger))
+                shown = _compared(shown, _told(key, ledger))
+            found.append(shown)
     return found
 
 
-def _lines(found: list[dict[str, Any]]) -> Iterator[str]:
+def _lines(found: list[dict[str, Any]], action: str) -> Iterator[str]:
     if not found:
         yield "no input here fetches windows"
     for one in found:
@@ -238,3 +264,18 @@ def _lines(found: list[dict[str, Any]]) -> Iterator[str]:
                 yield f"  {word}  {span['start']} .. {span['end']}  {cause}"
         if not one["open"] and not one["lost"]:
             yield "  no gaps"
+        if not one.get("changed", True):
+            yield f"  {_unchanged(one, action)}"
+
+
+def _unchanged(one: Mapping[str, Any], action: str) -> str:
+    """Why an action had nothing to do."""
+    done = "accepted" if action == "accept" else "put back to be fetched"
+    if one["lost"]:
+        return f"nothing was {done}: no lost window lies between --from and --to"
+    if one["open"]:
+        return (
+            f"nothing was {done}: what is open is not lost, it is fetched as soon as the source "
+            "answers; only what was given up as lost can be accepted or filled"
+        )
+    return f"nothing was {done}: nothing is lost"

@@ -64,6 +64,8 @@ def _choose(question: str, choices: Mapping[str, Source | Destination], option: 
     click.echo(question)
     for number, (name, one) in enumerate(choices.items(), start=1):
         click.echo(f"  {number}  {name:<11} {one.summary}")
+    if choices is SOURCES:
+        click.echo(f"  Others are finished configs: {_called_as()} list presets")
     names = list(choices)
     answer = click.prompt("Number or name", default=names[0], value_proc=lambda a: _named(a, names))
     return str(answer)
@@ -98,17 +100,23 @@ def _checked(path: Path) -> None:
 
 
 def _next(path: Path, source: Source, destination: Destination, name: str) -> str:
+    command = _called_as()
     steps = []
     if name == "local":
-        steps.append("openmeter-collector sandbox")
+        steps.append(f"{command} sandbox        # in another terminal")
     elif destination.variable:
         steps.append(f"export {destination.variable}=...")
     steps += [
-        f"openmeter-collector test {path}",
-        f"openmeter-collector doctor -c {path}",
-        f"openmeter-collector run -c {path}",
+        f"{command} test {path}",
+        f"{command} doctor -c {path}",
+        f"{command} run -c {path}",
         source.then,
     ]
     return "\n".join(
         [f"{path} is written, and its tests pass. Next:", *(f"  {one}" for one in steps)]
     )
+
+
+def _called_as() -> str:
+    """What people type: those who run the source tree have `./dev collector`."""
+    return os.environ.get("OPENMETER_COLLECTOR_CALLED_AS", "openmeter-collector")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
@@ -12,6 +14,7 @@ import click
 from openmeter_collector.cli.files import environment
 from openmeter_collector.cli.options import env_file_option
 from openmeter_collector.cli.registry import standard_registry
+from openmeter_collector.cli.roll import Roll, numbered
 from openmeter_collector.component.node import Node
 from openmeter_collector.config import Config, read
 from openmeter_collector.errors import ConfigError
@@ -23,7 +26,7 @@ _OPTIONS = (
         "-j",
         "--journal",
         type=click.Path(path_type=Path),
-        help="The file of the sqlite buffer. Without it, the config says where it is.",
+        help="The file of the sqlite buffer, alone. Without it, all that the config of -c has.",
     ),
     click.option("-c", "--config", "config_file", type=click.Path(path_type=Path), help="Config."),
     env_file_option,
@@ -65,6 +68,33 @@ def journal_of(journal: Path | None, config_file: Path | None, env_files: tuple[
     return path
 
 
+@dataclass(frozen=True, slots=True)
+class JournalFile:
+    """A journal, and the worker it belongs to; worker 0 is that of a collector with one process."""
+
+    path: Path
+    worker: int = 0
+
+
+def journals_of(
+    journal: Path | None, config_file: Path | None, env_files: tuple[Path, ...]
+) -> list[JournalFile]:
+    """All journals of a config, those of its workers included; or the one that was named.
+
+    Raises:
+        ConfigError: nothing says which.
+        StorageError: it is not known how many workers there were.
+    """
+    first = journal_of(journal, config_file, env_files)
+    found = [JournalFile(first)]
+    if journal is None:
+        for worker in range(1, Roll.beside(first).read()):
+            path = numbered(first, worker)
+            if path.exists():  # one that never came to life has left none
+                found.append(JournalFile(path, worker))
+    return found
+
+
 def sqlite_path(buffer: Node | None) -> Path | None:
     """The file of a buffer; None when it keeps none."""
     if buffer is None or buffer.name != "sqlite":
@@ -87,6 +117,14 @@ def time_of(text: str | None, option: str) -> float | None:
             f"{option}: {text!r} is not a time; write one such as 2026-02-01T16:41:37Z or 2026-02-01"
         ) from None
     return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+
+
+def say(text: str, facts: Mapping[str, Any], *, as_json: bool) -> None:
+    """What was done: for people on standard error, for programs as JSON on standard output."""
+    if as_json:
+        click.echo(json.dumps(facts))
+    else:
+        click.echo(text, err=True)
 
 
 def shown_time(unix_ms: float) -> str:

@@ -10,7 +10,14 @@ from typing import Any, Final
 
 import click
 
-from openmeter_collector.cli.journal import journal_of, journal_options, printable, table
+from openmeter_collector.cli.journal import (
+    JournalFile,
+    journal_options,
+    journals_of,
+    printable,
+    table,
+)
+from openmeter_collector.cli.options import json_option
 from openmeter_collector.storage import ledger as books
 from openmeter_collector.storage.audit import audited
 from openmeter_collector.storage.visit import reading
@@ -21,7 +28,7 @@ _ALWAYS: Final = ("received", "delivered", "dead", "dropped")
 @click.command()
 @journal_options
 @click.option("--hours", type=click.IntRange(min=1), help="Only the newest hours, one by one.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object, every hour by itself.")
+@json_option
 def ledger(
     journal: Path | None,
     config_file: Path | None,
@@ -29,29 +36,63 @@ def ledger(
     hours: int | None,
     as_json: bool,
 ) -> int:
-    """Print what became of every event, and end with 1 if the books do not balance.
+    r"""Print what became of every event, and end with 1 if the books do not balance.
 
     received = delivered + dead + dropped + lost + waiting, for each source, type and hour of receipt
     (UTC). What waits is counted in the stored events themselves; the rest was written in the same
     transactions as the facts it counts. Works beside a running collector and without one.
+
+    \b
+    Exit codes:
+      1  the books do not balance, or the journal cannot be read
+
+    \b
+    Examples:
+      openmeter-collector ledger -c config.yaml
+      openmeter-collector ledger -j /data/buffer.db --hours 24
+      openmeter-collector ledger -c config.yaml --json | jq .total
     """
-    with reading(journal_of(journal, config_file, env_files)) as connection:
-        lines = audited(connection)
-    wrong = any(line.balance for line in lines)
+    journals = journals_of(journal, config_file, env_files)
+    of_each = [_lines_of(one) for one in journals]
+    # Journal by journal: what one has too much must not make up for what another lacks.
+    off = [line for lines in of_each for line in lines if line.balance]
+    wrong = bool(off)
+    lines = of_each[0] if len(of_each) == 1 else _merged(of_each)
     since = int(time.time()) // 3600 - hours + 1 if hours else 0
     shown = [line for line in lines if line.hour >= since]
     if as_json:
-        told = {"balanced": not wrong, "lines": [_as_json(line) for line in shown]}
+        told: dict[str, Any] = {"balanced": not wrong}
+        told |= {"journals": [str(one.path) for one in journals]}
+        told |= {"lines": [_as_json(line) for line in shown]}
         click.echo(json.dumps(told | {"total": _as_json(books.total(lines))}, indent=2))
         return int(wrong)
     click.echo(_page(lines, shown, by_hour=hours is not None))
+    if len(journals) > 1:
+        click.echo(f"\njournals: {', '.join(printable(str(one.path)) for one in journals)}")
     if wrong:
-        off = [line for line in lines if line.balance]
         click.echo(
             f"\nThe books do not balance: {len(off)} lines, {sum(one.balance for one in off)} events.",
             err=True,
         )
     return int(wrong)
+
+
+def _lines_of(journal: JournalFile) -> list[books.Line]:
+    with reading(journal.path) as connection:
+        return audited(connection)
+
+
+def _merged(of_each: list[list[books.Line]]) -> list[books.Line]:
+    """Lines of several journals, those of the same hour, source and type as one."""
+    groups: dict[tuple[int, str, str], list[books.Line]] = {}
+    for line in (line for lines in of_each for line in lines):
+        groups.setdefault((line.hour, line.source, line.type), []).append(line)
+    merged = []
+    for (hour, source, kind), group in sorted(groups.items()):
+        one = books.total(group)
+        one.hour, one.source, one.type = hour, source, kind
+        merged.append(one)
+    return merged
 
 
 def _page(lines: list[books.Line], shown: list[books.Line], *, by_hour: bool) -> str:

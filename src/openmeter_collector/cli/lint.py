@@ -56,6 +56,10 @@ def lint(
       openmeter-collector lint config.yaml
       openmeter-collector lint --verbose ./...
       openmeter-collector lint --upstream -r 'resources/*.yaml' config.yaml
+
+    \b
+    Exit codes:
+      1  something was found
     """
     asked = {
         name

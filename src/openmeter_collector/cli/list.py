@@ -8,7 +8,7 @@ import click
 import orjson
 
 from openmeter_collector import __version__
-from openmeter_collector.cli.options import template_option
+from openmeter_collector.cli.options import json_option, template_option
 from openmeter_collector.cli.registry import registry_with
 from openmeter_collector.config import Config
 from openmeter_collector.errors import ConfigError
@@ -24,10 +24,24 @@ _FORMATS = ("text", "json", "json-full", "json-full-scrubbed", "jsonschema")
 
 @click.command(name="list")
 @click.argument("types", nargs=-1)
-@click.option("--format", "form", type=click.Choice(_FORMATS), default="text", show_default=True)
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(_FORMATS),
+    default="text",
+    show_default=True,
+    help="How it is printed; --json is --format json.",
+)
+@json_option
 @click.option("--status", help="Only components of this stability, such as stable.")
 @template_option
-def list_(types: tuple[str, ...], form: str, status: str | None, templates: tuple[str, ...]) -> int:
+def list_(
+    types: tuple[str, ...],
+    form: str,
+    as_json: bool,
+    status: str | None,
+    templates: tuple[str, ...],
+) -> int:
     r"""Print the names of all components, or of TYPES such as inputs or rate-limits.
 
     `list presets` prints the configs that come with the collector.
@@ -41,6 +55,7 @@ def list_(types: tuple[str, ...], form: str, status: str | None, templates: tupl
       openmeter-collector list inputs outputs --format json
       openmeter-collector list presets
     """
+    form = "json" if as_json and form == "text" else form
     if types in {("presets",), ("preset",)}:
         _list_presets(form)
         return 0

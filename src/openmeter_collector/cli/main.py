@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import importlib
+import json
 import sys
+from collections.abc import Sequence
+from itertools import pairwise
 from typing import Final
 
 import click
 from click.shell_completion import CompletionItem
 
 from openmeter_collector import __version__
+from openmeter_collector.cli.manual import explain
 from openmeter_collector.cli.options import moved_behind, only_options, with_plain_flags
 from openmeter_collector.errors import CollectorError, ConfigError
 
@@ -25,10 +29,12 @@ COMMANDS: Final = {
     "docs": "openmeter_collector.cli.docs:docs",
     "echo": "openmeter_collector.cli.echo:echo",
     "gaps": "openmeter_collector.cli.gaps:gaps",
+    "help": "openmeter_collector.cli.help:help_",
     "init": "openmeter_collector.cli.init:init",
     "ledger": "openmeter_collector.cli.ledger:ledger",
     "lint": "openmeter_collector.cli.lint:lint",
     "list": "openmeter_collector.cli.list:list_",
+    "man": "openmeter_collector.cli.help:man",
     "reconcile": "openmeter_collector.cli.reconcile:reconcile",
     "run": "openmeter_collector.cli.run:run",
     "sandbox": "openmeter_collector.cli.sandbox:sandbox",
@@ -59,7 +65,8 @@ class _Commands(click.Group):
         module, _, name = at.partition(":")
         command = getattr(importlib.import_module(module), name)
         assert isinstance(command, click.Command)
-        _keep_lines(command)
+        if command.epilog is None:
+            explain(command)
         return command
 
     def resolve_command(
@@ -97,13 +104,6 @@ class _Commands(click.Group):
         }
 
 
-def _keep_lines(command: click.Command) -> None:
-    r"""Let click see the `\b` that keeps the lines of examples; raw docstrings hold two letters."""
-    command.help = (command.help or "").replace("\\b\n", "\b\n")
-    for inner in getattr(command, "commands", {}).values():
-        _keep_lines(inner)
-
-
 @click.command(
     cls=_Commands,
     context_settings={
@@ -120,23 +120,44 @@ def cli() -> None:
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line and leave the process with its exit code."""
+    as_json = wants_json(sys.argv[1:] if arguments is None else arguments)
     try:
         code = cli.main(arguments, prog_name="openmeter-collector", standalone_mode=False)
     except click.ClickException as error:
-        error.show()
+        if as_json:
+            _tell([error.format_message()], as_json=True)
+        else:
+            error.show()
         sys.exit(error.exit_code)
     except click.exceptions.Abort:
         sys.exit(130)
     except ConfigError as error:
-        for problem in error.problems:
-            print(problem, file=sys.stderr)
+        _tell(error.problems, as_json=as_json)
         sys.exit(1)
     except CollectorError as error:
-        print(error, file=sys.stderr)
+        _tell([str(error)], as_json=as_json)
         sys.exit(1)
     except BrokenPipeError:
         sys.exit(0)
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def wants_json(words: Sequence[str]) -> bool:
+    """Whether a command line asks for output that a program reads."""
+    options = words[: words.index("--")] if "--" in words else words
+    return (
+        "--json" in options
+        or "--format=json" in options
+        or ("--format", "json") in pairwise(options)
+    )
+
+
+def _tell(problems: Sequence[str], *, as_json: bool) -> None:
+    """Say what went wrong, for a person or for a program."""
+    text = "\n".join(problems)
+    if as_json:
+        text = json.dumps({"error": text, "problems": list(problems)})
+    print(text, file=sys.stderr)
 
 
 if __name__ == "__main__":

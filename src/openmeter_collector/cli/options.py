@@ -37,6 +37,9 @@ env_file_option: Callable[[F], F] = click.option(
     type=click.Path(path_type=Path),
     help="A file with environment variables; what is set already wins.",
 )
+json_option: Callable[[F], F] = click.option(
+    "--json", "as_json", is_flag=True, help="Print JSON, also of what goes wrong (ours)."
+)
 _OPTIONS = (
     click.option("-c", "--config", "config_file", type=click.Path(path_type=Path), help="Config."),
     click.option(

@@ -7,11 +7,11 @@ import gc
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from contextlib import AsyncExitStack, suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import orjson
 
@@ -28,6 +28,10 @@ from openmeter_collector.server.listener import listen
 from openmeter_collector.server.service import Service
 from openmeter_collector.telemetry.log_file import LogFile
 from openmeter_collector.telemetry.logs import Log, LogOptions
+
+_PAGE: Final = (
+    "The live page: the pipeline at work, the books, dead letters, a playground for mappings."
+)
 
 
 def log_of(config: Config, level: str | None, *, to_stdout: bool = True) -> Log:
@@ -130,12 +134,12 @@ async def serve(
     service: Service,
     config: Config,
     log: Log,
-    secrets: Iterable[str] = (),
+    secrets: Collection[str] = (),
 ) -> None:
     """Probes and metrics, for as long as `stack` is open; nothing if the config switches it off.
 
     Args:
-        secrets: values that the debug endpoints must not show.
+        secrets: values that pages and the debug endpoints must not show; more may be added.
 
     Raises:
         ConfigError: the service cannot be opened as it is configured.
@@ -151,9 +155,11 @@ async def serve(
         lambda: service.pipelines,
         service.mounted,
         locked=http.basic_auth.enabled or any(http.tokens),
+        secrets=secrets,
     )
     await stack.enter_async_context(page.running())
-    await stack.enter_async_context(service.mount(["/ui", "/ui/"], page))
+    await stack.enter_async_context(service.mount(["/ui"], page, _PAGE))
+    await stack.enter_async_context(service.mount(["/ui/"], page, "What the page at /ui asks for."))
     options = ListenOptions(http.address, tls=tls_of(http))
     bound = await stack.enter_async_context(listen(guarded(service, http), options))
     log.info("serving probes and metrics", address=bound.address)

@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import time
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -21,12 +22,15 @@ from openmeter_collector.admin.reconcile import (
     sent_between,
 )
 from openmeter_collector.cli.journal import (
+    JournalFile,
     config_of,
-    journal_of,
     journal_options,
+    journals_of,
     printable,
     time_of,
 )
+from openmeter_collector.cli.options import json_option
+from openmeter_collector.cli.progress import progress
 from openmeter_collector.components.outputs.openmeter import OpenMeter, ingest_url
 from openmeter_collector.engine.http_client import open_http_client
 from openmeter_collector.errors import CollectorError, ConfigError
@@ -42,12 +46,13 @@ _AT_ONCE: Final = 100
 
 @dataclass(frozen=True, slots=True)
 class _Asked:
-    journal: Path
+    journals: Sequence[JournalFile]
     output: OpenMeter
     api: str
     since: float
     until: float
     resend: bool
+    as_json: bool
 
 
 @click.command()
@@ -68,7 +73,7 @@ class _Asked:
 )
 @click.option("--ignore-extra", is_flag=True, help="Others deliver there, too: not a difference.")
 @click.option("--resend", is_flag=True, help="Send once more what is missing, with the same ids.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+@json_option
 def reconcile(
     journal: Path | None,
     config_file: Path | None,
@@ -82,22 +87,36 @@ def reconcile(
     resend: bool,
     as_json: bool,
 ) -> int:
-    """Compare what was delivered with the destination's own list, and end with 1 on a difference.
+    r"""Compare what was delivered with the destination's own list, and end with 1 on a difference.
 
     Needs the buffer's `keep_sent`: what was delivered is otherwise not known any more. Times are those
     of the events. Missing are events that were delivered, and confirmed, and are not listed; extra ones
     are listed and were not delivered from here in the time that is kept; different ones have another
     type, subject, time or data there. Events that wait or are dead letters are not delivered.
+
+    \b
+    Exit codes:
+      1  there is a difference, or it could not be compared
+
+    \b
+    Environment:
+      OPENMETER_TOKEN  with --url: the token, unless --token-env names another variable
+
+    \b
+    Examples:
+      openmeter-collector reconcile -c config.yaml --from 2026-02-01 --to 2026-03-01
+      openmeter-collector reconcile -c config.yaml --from 2026-02-01 --resend
     """
     output = _output_of(config_file, env_files, url, token_env)
     address = ingest_url(output.url)
     asked = _Asked(
-        journal_of(journal, config_file, env_files),
+        journals_of(journal, config_file, env_files),
         output,
         api or ("v2" if "/api/v1/" in address else "v3"),
         time_of(since, "--from") or 0.0,
         time_of(until, "--to") or time.time() - _SETTLED,
         resend,
+        as_json,
     )
     made, resent = asyncio.run(_run(asked))
     if as_json:
@@ -109,15 +128,14 @@ def reconcile(
 
 async def _run(asked: _Asked) -> tuple[Comparison, int]:
     output = asked.output
-    with reading(asked.journal) as connection:
-        kept = (one.message.content for one in read_sent(connection, 0, FARTHEST_MS))
-        first = next(kept, None)
-        if first is None:
-            raise CollectorError(
-                f"{asked.journal}: has no record of what was delivered; set keep_sent of the sqlite "
-                "buffer to as long as you want to look back"
-            )
-        ours = list(sent_between(chain([first], kept), asked.since, asked.until))
+    kept = _kept(asked.journals)
+    first = next(kept, None)
+    if first is None:
+        raise CollectorError(
+            f"{asked.journals[0].path}: has no record of what was delivered; set keep_sent of the "
+            "sqlite buffer to as long as you want to look back"
+        )
+    ours = list(sent_between(chain([first], kept), asked.since, asked.until))
     async with open_http_client(
         tls=output.tls.context("reconcile"),
         max_response_bytes=64 << 20,
@@ -127,11 +145,20 @@ async def _run(asked: _Asked) -> tuple[Comparison, int]:
         made = await compare(ours, there.listed(asked.since, asked.until, asked.api))
         resent = 0
         missing = list(made.missing.values()) if asked.resend else []
-        for start in range(0, len(missing), _AT_ONCE):
-            part = missing[start : start + _AT_ONCE]
-            await there.send(part)
-            resent += len(part)
+        with progress("events sent again", len(missing), silent=asked.as_json) as told:
+            for start in range(0, len(missing), _AT_ONCE):
+                part = missing[start : start + _AT_ONCE]
+                await there.send(part)
+                resent += len(part)
+                told(len(part))
     return made, resent
+
+
+def _kept(journals: Sequence[JournalFile]) -> Iterator[bytes]:
+    for one in journals:
+        with reading(one.path) as connection:
+            for sent in read_sent(connection, 0, FARTHEST_MS):
+                yield sent.message.content
 
 
 def _output_of(

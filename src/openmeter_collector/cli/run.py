@@ -27,9 +27,10 @@ from openmeter_collector.cli.process import (
     tell_problems,
     tell_warnings,
 )
+from openmeter_collector.cli.roll import MOST, Roll
 from openmeter_collector.cli.watch import changes
 from openmeter_collector.cli.worker import CANNOT_START, SOMETHING_LEFT, Worker
-from openmeter_collector.cli.workers import MOST, Roll, Workers
+from openmeter_collector.cli.workers import Workers
 from openmeter_collector.config import Config, Reading
 from openmeter_collector.config.model import LogFile
 from openmeter_collector.engine.environment import Surroundings
@@ -72,6 +73,7 @@ _LOOKED_FOR = ("/benthos.yaml", "/etc/benthos/config.yaml", "/etc/benthos.yaml")
     show_default=True,
     help="With --dry-run: how events are printed.",
 )
+@click.option("--json", "as_json", is_flag=True, help="With --dry-run: as --format json.")
 @click.option(
     "--workers",
     type=click.IntRange(1, MOST),
@@ -87,6 +89,7 @@ def run(
     dry_run: bool,
     dry_run_count: int,
     form: str,
+    as_json: bool,
     workers: int,
     part: str | None,
     log_level: str | None,
@@ -113,6 +116,18 @@ def run(
       openmeter-collector run --preset http-server
       openmeter-collector run -c config.yaml --dry-run --format json
       openmeter-collector run -c config.yaml --workers 2
+
+    \b
+    Exit codes:
+      1  it could not be started, or a worker did not stop in order
+
+    \b
+    Environment:
+      LOG_LEVEL, LOG_FORMAT  what a config leaves open about logs
+
+    \b
+    Files:
+      /benthos.yaml, /etc/benthos/config.yaml, /etc/benthos.yaml  configs that are looked for when none is named
     """
     how = given(
         log_level,
@@ -130,6 +145,7 @@ def run(
     if dry_run:
         from openmeter_collector.cli.dry_run import dry_run as run_dry  # noqa: PLC0415 - rarely used
 
+        form = "json" if as_json else form
         return uvloop.run(run_dry(reading.or_raise(), how, count=dry_run_count, form=form))
     if part is None:
         parent = _parent(reading, how, workers)
@@ -219,10 +235,11 @@ async def _run(
     changed: asyncio.Queue[Config] = asyncio.Queue()
     async with plain_errors(), AsyncExitStack() as stack:
         service.exporter = await stack.enter_async_context(exporting(config, surroundings))
-        await serve(stack, service, config, log, reading.secrets)
+        secrets = set(reading.secrets)
+        await serve(stack, service, config, log, secrets)
 
         watching = asyncio.create_task(
-            _watch(source, how, worker, config, changed, log), name="watch"
+            _watch(source, how, worker, config, changed, log, secrets), name="watch"
         )
         stack.callback(watching.cancel)
         surroundings = await stack.enter_async_context(
@@ -241,8 +258,11 @@ async def _watch(
     first: Config,
     changed: asyncio.Queue[Config],
     log: Log,
+    secrets: set[str],
 ) -> None:
-    """Put each changed and valid config into `changed`, if that is wanted."""
+    """Put each changed and valid config into `changed`, if that is wanted, and what is secret in it
+    into `secrets`.
+    """
     if not how.watch:
         return
 
@@ -257,6 +277,7 @@ async def _watch(
         try:
             reading = how.read(source)
             config = worker.own(reading.or_raise())
+            secrets |= reading.secrets
         except ConfigError as error:
             tell_problems(log, "the changed config is not valid, the old one goes on", error)
             continue

@@ -16,7 +16,13 @@ from openmeter_collector.testing.sandbox.faults import AnyFault, parse_fault
 
 
 @click.command()
-@click.option("--listen", default="127.0.0.1:8888", show_default=True, metavar="HOST:PORT")
+@click.option(
+    "--listen",
+    default="127.0.0.1:8888",
+    show_default=True,
+    metavar="HOST:PORT",
+    help="Where it listens; port 0 takes a free one.",
+)
 @click.option("--token", "tokens", multiple=True, help="Accept this bearer token; may be repeated.")
 @click.option(
     "--store",
@@ -47,9 +53,14 @@ def sandbox(
     faults: Sequence[str],
     seed: int,
 ) -> None:
-    """Run a local OpenMeter: it takes events as the real one does and shows what came.
+    r"""Run a local OpenMeter: it takes events as the real one does and shows what came.
 
     Nothing it keeps leaves this machine, and it has no limits: for trying and testing only.
+
+    \b
+    Examples:
+      openmeter-collector sandbox
+      openmeter-collector sandbox --token secret --fault status=503,times=5
     """
     try:
         wrong = [parse_fault(text) for text in faults]

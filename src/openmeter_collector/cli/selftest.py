@@ -37,13 +37,22 @@ from openmeter_collector.testing.chaos import Chaos, Evidence
 def selftest(
     chaos: bool, minutes: float, rounds: int, folder: Path | None, seed: int | None, as_json: bool
 ) -> int:
-    """Run a collector on your disk, break it, and see whether anything is lost.
+    r"""Run a collector on your disk, break it, and see whether anything is lost.
 
     Sends events to a collector in front of a local OpenMeter, and compares in the end: every event that
     was acknowledged has arrived as it was sent, or is a dead letter; nothing arrived that nobody sent;
     the books balance; the file is whole. With --chaos the collector is killed, stopped, and its disk
     refuses to grow, and OpenMeter fails in every way it can. Ends with 1 if a promise was broken; the
     journal and the log then stay in the folder. Needs Linux.
+
+    \b
+    Exit codes:
+      1  a promise was broken
+
+    \b
+    Examples:
+      openmeter-collector selftest --chaos --minutes 10
+      openmeter-collector selftest --dir /data/selftest --json
     """
     number = random.SystemRandom().randrange(10**6) if seed is None else seed
     end = time.monotonic() + minutes * 60

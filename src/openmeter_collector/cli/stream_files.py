@@ -41,12 +41,16 @@ class Found:
 class Library:
     """Reads configs as the command line said, with the resources that there are."""
 
-    def __init__(self, how: Given, shared: Config) -> None:
-        """`shared`: what all streams share."""
+    def __init__(self, how: Given, shared: Config, secrets: set[str]) -> None:
+        """Take what all streams share.
+
+        Args:
+            secrets: gets what must not be shown of the configs that are read.
+        """
         self._how = how
         self._registry = how.registry()
         self.known = set(resources_of(shared))
-        self._secrets: set[str] = set()
+        self.secrets = secrets
 
     def reading(self, source: Path | str, *, chilled: bool = False) -> Reading[Stream]:
         """A stream's config: from a file of the operator's, or a text that came over the network."""
@@ -59,7 +63,7 @@ class Library:
             chilled=chilled or self._how.chilled,
             trust=self._how.trust if isinstance(source, Path) else self._how.api_trust,
         )
-        self._secrets |= found.secrets
+        self.secrets |= found.secrets
         return found
 
     def values(self, text: str) -> Any:
@@ -96,7 +100,7 @@ class Library:
         return Definitions(self.values, self._stream, self._resource, self._shown)
 
     def _shown(self, stream: Stream) -> Any:
-        return plain_values(render(stream, self._secrets))
+        return plain_values(render(stream, self.secrets))
 
     def _stream(self, text: str, chilled: bool) -> Stream:
         return self.reading(text, chilled=chilled).or_raise()

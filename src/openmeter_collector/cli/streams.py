@@ -88,6 +88,10 @@ def streams(
       curl localhost:4195/streams
       curl -X POST localhost:4195/streams/new --data-binary @new.yaml
       curl -X DELETE 'localhost:4195/streams/new?timeout=10s'
+
+    \b
+    Environment:
+      LOG_LEVEL, LOG_FORMAT  what a config leaves open about logs
     """
     how = given(
         log_level,
@@ -102,7 +106,7 @@ def streams(
     )
     source = config_file or observability
     shared = read_shared(how, source)
-    library = Library(how, shared.or_raise())
+    library = Library(how, shared.or_raise(), set(shared.secrets))
     found = library.streams(stream_files(paths))
     if no_api and not found.streams and not watch:
         raise ConfigError("streams: none was found and none can be added with --no-api; name files")
@@ -157,7 +161,7 @@ class _Run:
                 service.api = StreamsApi(
                     running, self._library.definitions(), found.sources, metrics, around.monotonic
                 )
-            await serve(stack, service, config, log, shared.secrets)
+            await serve(stack, service, config, log, self._library.secrets)
             watching = asyncio.create_task(self._watch(running, found, config, log))
             stack.callback(watching.cancel)
             ended = await running.run(found.streams, stop)
@@ -196,8 +200,11 @@ class _Run:
 
     async def _take_up_shared(self, running: Streams, before: Config, log: Log) -> bool:
         try:
-            shared = read_shared(self._how, self._source).or_raise()
-            self._library = Library(self._how, shared)
+            reading = read_shared(self._how, self._source)
+            shared = reading.or_raise()
+            secrets = self._library.secrets
+            secrets |= reading.secrets
+            self._library = Library(self._how, shared, secrets)
             for node in resources_of(shared).values():
                 await running.put_resource(node)
         except ConfigError as error:

@@ -53,6 +53,10 @@ def test(
       openmeter-collector test config.yaml
       openmeter-collector test ./...
       openmeter-collector test -r 'resources/*.yaml' --log debug config.yaml
+
+    \b
+    Exit codes:
+      1  a test fails, cannot be run, or there is none
     """
     if not paths and not config_files:
         raise ConfigError("test: no config; name a file, or ./... for all below this folder")

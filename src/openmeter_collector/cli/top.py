@@ -16,7 +16,13 @@ from openmeter_collector.cli.journal import printable, table
 
 @click.command()
 @client_options
-@click.option("--interval", type=click.FloatRange(min=0.2), default=2.0, show_default=True)
+@click.option(
+    "--interval",
+    type=click.FloatRange(min=0.2),
+    default=2.0,
+    show_default=True,
+    help="Seconds between two pictures.",
+)
 @click.option("--once", is_flag=True, help="Print one picture and end.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a picture.")
 def top(url: str, user: str | None, interval: float, once: bool, as_json: bool) -> int:
@@ -76,7 +82,7 @@ def _pipeline(name: str, pipeline: dict[str, Any]) -> list[str]:
         lines.append(
             f"backlog {backlog['events']:,} events, {backlog['bytes']:,} bytes, oldest "
             f"{_length(backlog['oldest_age'])}, drained in {_length(backlog['seconds_to_drained'])}, "
-            f"disk full in {_length(backlog['seconds_to_full'])}, dead letters "
+            f"full in {_length(backlog['seconds_to_full'])}, dead letters "
             f"{backlog['dead_letters']:,}"
         )
     lines.append(f"delivered {delivery['delivered']:,}, {delivery['in_flight']} under way")

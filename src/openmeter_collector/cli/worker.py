@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from openmeter_collector.cli.journal import sqlite_path
+from openmeter_collector.cli.roll import numbered
 from openmeter_collector.component.env import ListenOptions
 from openmeter_collector.component.node import Node
 from openmeter_collector.config import Config
@@ -139,8 +140,3 @@ class Worker:
             stop.set()
 
         loop.add_reader(self.life, ended)
-
-
-def numbered(path: Path, index: int) -> Path:
-    """The file of a worker: `buffer.db` is `buffer.1.db` for worker 1, and itself for worker 0."""
-    return path.with_name(f"{path.stem}.{index}{path.suffix}") if index else path

@@ -14,70 +14,16 @@ import signal
 import sys
 from contextlib import suppress
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Final
 
-import orjson
-
+from openmeter_collector.cli.roll import Roll
 from openmeter_collector.cli.worker import CANNOT_START, SOMETHING_LEFT
 from openmeter_collector.engine.retry import BackOff
-from openmeter_collector.engine.stores.file import replace_durably
-from openmeter_collector.errors import StorageError
 from openmeter_collector.telemetry.logs import Log
 
 _AGAIN: Final = BackOff(initial=0.5, longest=30.0)
 _LIVED: Final = 30.0
 """Seconds after which a worker that dies is started again as if it were the first time."""
-MOST: Final = 64
-
-
-@dataclass(frozen=True, slots=True)
-class Roll:
-    """How many journals workers have had: all below `count` may hold something."""
-
-    path: Path
-
-    @classmethod
-    def beside(cls, journal: Path) -> Roll:
-        """The one of a config whose journal this is."""
-        return cls(journal.with_name(journal.name + ".workers"))
-
-    def read(self) -> int:
-        """The number; 1 when there never were workers.
-
-        Raises:
-            StorageError: the file is there and does not say.
-        """
-        try:
-            count = orjson.loads(self.path.read_bytes())["workers"]
-        except FileNotFoundError:
-            return 1
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise StorageError(self._unreadable(str(error))) from error
-        if not isinstance(count, int) or not 1 <= count <= MOST:
-            raise StorageError(self._unreadable(repr(count)))
-        return count
-
-    def _unreadable(self, found: str) -> str:
-        return (
-            f"{self.path}: does not say how many workers there were ({found}); "
-            'write {"workers": N} into it, N one more than the highest number of a journal beside it'
-        )
-
-    def write(self, count: int) -> None:
-        """Make it durable, before a journal of that number is begun.
-
-        Raises:
-            StorageError: it cannot be written.
-        """
-        try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            replace_durably(self.path, orjson.dumps({"workers": count}) + b"\n")
-        except OSError as error:
-            raise StorageError(
-                f"{self.path}: cannot be written ({error.strerror}); "
-                "give the buffer a path in a folder this user may write to"
-            ) from error
 
 
 @dataclass(slots=True)

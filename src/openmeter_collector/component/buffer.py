@@ -30,6 +30,8 @@ class BufferStatus:
     """Why nothing can be written at the moment, None when all is well."""
     durable: bool = True
     """What it holds is still there after the process has ended."""
+    room_bytes: int | None = None
+    """Bytes of events that it takes until senders are put off; None where that is `free_bytes`."""
 
 
 @dataclass(slots=True, eq=False)

@@ -244,7 +244,8 @@ class Env(Protocol):
         Args:
             reopen: when its connection is lost, open it again; else raise what it raised.
             hold: keeps what it reads unsettled. Such a child is never opened again, and has to be a
-                `Puller`: others end only when they are settled, and running one is a `ConfigError`.
+                `Puller` or to hold nothing but such (`only_holds_others`): others end only when they
+                are settled, and running one is a `ConfigError`.
         """
 
     def output(self, node: Node) -> AbstractAsyncContextManager[Output]:

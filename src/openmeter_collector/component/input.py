@@ -5,12 +5,14 @@ a commit, a deleted S3 object) only inside the `settle` of the delivery that car
 only when it is called with None. Whatever was handed over and never settled must come again from
 the source after a crash, or must not have been acknowledged to it.
 
-Two attributes of an input's config class say where it runs; both are False when they are not there:
+Attributes of an input's config class say where and how it runs; they are False when they are not there:
 
 - `leader_only`: of several replicas with leader election, only the leader runs it.
 - `every_worker`: with `run --workers`, each process runs its own. True for what listens with
   `Env.listen` (the port is shared) and keeps nothing between requests, and for inputs that only
   hold others, which are asked in turn. Anything else runs in worker 0 only.
+- `only_holds_others`: it reads nothing by itself, opens its children with `Env.input`, ends when they
+  have ended, and keeps no delivery: so it can be held (`Hold`) if its children can.
 """
 
 from __future__ import annotations
@@ -76,14 +78,23 @@ class Hold:
     """Keeps what a child reads unsettled, for a parent that needs all of it before it hands on any.
 
     The intake settles what it gets as soon as it has it in memory, so that the child can come to its
-    end; the source is told by `settle` only. Until `release` the child stays open.
+    end; the source is told by `settle` only. Until `release` the child stays open. An input that only
+    holds others passes the hold on to them.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, tasks: asyncio.TaskGroup) -> None:
+        """`tasks` runs the lives of children's children, which are longer than their reading."""
         self.ended = asyncio.Event()
         """Set when the child was read to its end."""
+        self.tasks = tasks
         self._released = asyncio.Event()
         self._kept: list[Delivery] = []
+
+    def within(self) -> Hold:
+        """For a child of the child: kept, settled and released with all the rest, ends by itself."""
+        made = Hold(self.tasks)
+        made._released, made._kept = self._released, self._kept
+        return made
 
     def keep(self, delivery: Delivery) -> Delivery:
         """What is to be handed over in place of a delivery that the source gave."""
@@ -98,7 +109,8 @@ class Hold:
 
     def settle(self) -> None:
         """Tell the source that everything it gave is safe."""
-        kept, self._kept = self._kept, []
+        kept = list(self._kept)
+        self._kept.clear()
         for delivery in kept:
             delivery.settle(None)
 

@@ -22,5 +22,9 @@ class Page:
 class MetricsExporter(Protocol):
     """A running metrics component, between entering and leaving its `open(env)` block."""
 
-    def page(self) -> Page | None:
-        """The figures as they are now; None when this component serves none (404 then)."""
+    def page(self, accept: str = "") -> Page | None:
+        """The figures as they are now; None when this component serves none (404 then).
+
+        Args:
+            accept: the header of this name, of whoever asks; for components that have several formats.
+        """

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:  # the language is large, and most configs need none of it here
+    from openmeter_collector.bloblang import Mapping
 
 
 class Openable(Protocol):
@@ -56,6 +59,9 @@ class Node:
         where: `file:line:col` of the component in the config text, empty when it has none.
         processors: for inputs and outputs, the processors attached to it.
         decodes: makes further components, for those that are told of them at run time.
+        written: how it stands in the config, when a template made it of that.
+        metric_names: mappings of the names and labels of its metrics, first to last: those of the
+            templates it is in.
     """
 
     kind: str
@@ -66,6 +72,8 @@ class Node:
     where: str = ""
     processors: tuple[Node, ...] = field(default=())
     decodes: Decodes | None = field(default=None, compare=False, repr=False)
+    written: Node | None = None
+    metric_names: tuple[Mapping, ...] = field(default=(), compare=False, repr=False)
 
     def display(self) -> str:
         """How messages name it: the label if there is one, else the path."""

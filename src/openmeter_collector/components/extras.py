@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
-from openmeter_collector.api import ConfigError
+from openmeter_collector.api import ConfigError, install_extra
 
 
 def load(where: str, extra: str, *names: str) -> list[Any]:
@@ -23,5 +23,5 @@ def load(where: str, extra: str, *names: str) -> list[Any]:
         return [importlib.import_module(name) for name in names]
     except ImportError as error:
         raise ConfigError(
-            f"{where}: {error}; install what it needs: pip install 'openmeter-collector[{extra}]'"
+            f"{where}: {error}; install what it needs: {install_extra(extra)}"
         ) from error

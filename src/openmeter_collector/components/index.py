@@ -128,6 +128,9 @@ INDEX: Final = {
         "json_api": "openmeter_collector.components.metrics.json_api:JsonApi",
         "logger": "openmeter_collector.components.metrics.logger:LoggerMetrics",
         "none": "openmeter_collector.components.metrics.none:NoMetrics",
+        "open_telemetry_collector": (
+            "openmeter_collector.components.metrics.open_telemetry_collector:OpenTelemetryCollectorMetrics"
+        ),
         "prometheus": "openmeter_collector.components.metrics.prometheus:Prometheus",
         "statsd": "openmeter_collector.components.metrics.statsd:Statsd",
     },

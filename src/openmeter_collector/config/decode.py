@@ -7,9 +7,11 @@ faulty too, so a component is only ever made from sound values.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from collections.abc import Mapping as MappingType
+from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from openmeter_collector.component.node import Node, Shown
 from openmeter_collector.config import codecs, scalars
@@ -26,6 +28,9 @@ from openmeter_collector.spec.fields import CodeError
 from openmeter_collector.spec.registry import Registry, closest
 from openmeter_collector.spec.trust import POWERS, Trust, of_the_api, of_this_machine
 
+if TYPE_CHECKING:  # the language is large, and most configs need none of it here
+    from openmeter_collector.bloblang import Mapping as LanguageMapping
+
 _LABEL: Final = re.compile(r"[a-z0-9_\-]+")
 _LABELLED: Final = ("input", "processor", "output", "cache", "rate_limit")
 _TEXT: Final = t.Scalar("string")
@@ -37,13 +42,22 @@ class Decoder:
     """One reading of one configuration, possibly out of several files."""
 
     def __init__(
-        self, registry: Registry, report: Report | None = None, trust: Trust | None = None
+        self,
+        registry: Registry,
+        report: Report | None = None,
+        trust: Trust | None = None,
+        metric_names: tuple[LanguageMapping, ...] = (),
     ) -> None:
-        """`trust`: what components may do; that of a file of the operator's when it is left out."""
+        """See `Node.metric_names`.
+
+        Args:
+            trust: what components may do; that of a file of the operator's when it is left out.
+        """
         self.registry = registry
         self.report = report or Report()
         self._trust = trust or of_this_machine()
-        self._decodes = RunTimeConfigs(registry, self._trust)
+        self._metric_names = metric_names
+        self._decodes = RunTimeConfigs(registry, self._trust, metric_names)
         self._labels: dict[str, Place] = {}
         self._references: list[tuple[str, str, str, Place]] = []
 
@@ -105,7 +119,10 @@ class Decoder:
         config = self.config(spec, body, where, f"{path}.{name}")
         if any(problem.severity == "error" for problem in self.report.problems[before:]):
             return FAULTY
-        node = Node(kind, name, config, path, label, str(where), processors, self._decodes)
+        node = Node(
+            kind, name, config, path, label, str(where), processors, self._decodes,
+            metric_names=self._metric_names,
+        )  # fmt: skip
         return node if spec.expand is None else self._expanded(spec, node, where)
 
     def _expanded(self, spec: ComponentSpec, node: Node, where: Place) -> Any:
@@ -121,12 +138,27 @@ class Decoder:
         if isinstance(tree, Mapping):  # the label is known already, as that of the template
             kept = {key: entry for key, entry in tree.entries.items() if key != "label"}
             tree = Mapping(kept, tree.place)
-        made = self.component(node.kind, tree, node.path)
+        with self._named_by(spec, node.label):
+            made = self.component(node.kind, tree, node.path)
         if not isinstance(made, Node):
             return FAULTY
         inner, outer = made.processors, node.processors
         both = (*inner, *outer) if node.kind == "input" else (*outer, *inner)
-        return replace(made, label=node.label, where=node.where, processors=both)
+        return replace(made, label=node.label, where=node.where, processors=both, written=node)
+
+    @contextmanager
+    def _named_by(self, spec: ComponentSpec, label: str) -> Iterator[None]:
+        """Everything read in the block has its metrics named by a template, then by those around it."""
+        if spec.metric_names is None:
+            yield
+            return
+        before = self._metric_names, self._decodes
+        self._metric_names = (spec.metric_names(label), *self._metric_names)
+        self._decodes = RunTimeConfigs(self.registry, self._trust, self._metric_names)
+        try:
+            yield
+        finally:
+            self._metric_names, self._decodes = before
 
     def _check_trust(self, spec: ComponentSpec, where: Place, path: str) -> None:
         if (power := self._trust.refused(spec)) is None:
@@ -199,6 +231,23 @@ class Decoder:
                 severity="lint",
             )
         return self.value(t.ListOf(t.Child("processor"), frozen=True), value, f"{path}.processors")
+
+    @property
+    def _files(self) -> bool:
+        return "files" in self._trust.powers
+
+    def _no_file(self, place: Place, what: str, path: str) -> object:
+        return self.report(
+            place,
+            "not_allowed",
+            f"{what} is not allowed here: it reads or writes files",
+            path,
+            hint=self._how_to_read_files,
+        )
+
+    @property
+    def _how_to_read_files(self) -> str:
+        return self._trust.how.format("files", "files")
 
     def _ours(self, place: Place, what: str, path: str) -> None:
         self.report(place, "ours", f"{what} is known to this collector only", path, severity="ours")
@@ -276,6 +325,8 @@ class Decoder:
             value = self.value(one.type, tree, path, hidden=one.secret)
         if value is FAULTY or value is None:
             return value
+        if one.file and not self._files and one.file(value):
+            return self._no_file(tree.place, f"field {one.name!r}", path)
         if one.ours:
             self._ours(tree.place, f"field {one.name!r}", path)
         if one.deprecated:
@@ -321,7 +372,7 @@ class Decoder:
         if not isinstance(tree, Scalar):
             return self.report.wrong(tree, go_name, path)
         try:
-            return scalars.DECODE[kind.kind](tree)
+            return scalars.decode(kind.kind, tree, "" if self._files else self._how_to_read_files)
         except CodeError as error:
             quiet = "the code in a secret value does not compile"
             found, _, hint = str(error).partition("; ")
@@ -409,13 +460,16 @@ class Decoder:
 class RunTimeConfigs:
     """See `component.node.Decodes`."""
 
-    def __init__(self, registry: Registry, trust: Trust) -> None:
-        """`trust` in the config whose components are told of others."""
+    def __init__(
+        self, registry: Registry, trust: Trust, metric_names: tuple[LanguageMapping, ...] = ()
+    ) -> None:
+        """`trust` in the config whose components are told of others; see `Node.metric_names`."""
         self._registry = registry
+        self._metric_names = metric_names
         self._trust = of_the_api(*trust.network)
 
     def __call__(self, kind: str, text: str, path: str) -> Node:
-        decoder = Decoder(self._registry, trust=self._trust)
+        decoder = Decoder(self._registry, trust=self._trust, metric_names=self._metric_names)
         try:
             tree = parse_tree(text, kind) or Scalar("", "plain", Place(kind, 1, 1))
         except BadYaml as fault:

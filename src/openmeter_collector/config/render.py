@@ -48,6 +48,7 @@ class _Renderer:
         return written
 
     def node(self, node: Node) -> dict[str, Any]:
+        node = node.written or node
         spec: ComponentSpec = type(node.config).__spec__  # type: ignore[attr-defined]
         body: Any = self.section(node.config)
         if spec.value:

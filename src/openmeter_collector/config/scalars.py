@@ -77,15 +77,7 @@ def _url(word: Scalar) -> str:
     return text
 
 
-def _interpolated(word: Scalar) -> Interpolated:
-    return Interpolated(_string(word), str(word.place))
-
-
-def _mapping(word: Scalar) -> MappingText:
-    return MappingText(_string(word), str(word.place))
-
-
-DECODE: Final[dict[str, Callable[[Scalar], Any]]] = {
+_DECODE: Final[dict[str, Callable[[Scalar], Any]]] = {
     "string": _string,
     "int": _int,
     "float": _float,
@@ -93,15 +85,32 @@ DECODE: Final[dict[str, Callable[[Scalar], Any]]] = {
     "duration": _duration,
     "byte_size": _byte_size,
     "url": _url,
-    "interpolated": _interpolated,
-    "mapping": _mapping,
 }
-GO_NAME: Final = dict.fromkeys(DECODE, "string") | {
+_CODE: Final[dict[str, type[Interpolated | MappingText]]] = {
+    "interpolated": Interpolated,
+    "mapping": MappingText,
+}
+GO_NAME: Final = dict.fromkeys((*_DECODE, *_CODE), "string") | {
     "int": "int",
     "float": "float",
     "bool": "bool",
 }
 """How `lint` names the type that was expected."""
+
+
+def decode(kind: str, word: Scalar, how_to_read_files: str = "") -> Any:
+    """The value that a word stands for.
+
+    Args:
+        how_to_read_files: what an operator has to do before code may; empty when it may.
+
+    Raises:
+        CodeError: it is code, and does not compile.
+        ValueError: it is not of this kind.
+    """
+    if kind in _CODE:
+        return _CODE[kind](_string(word), str(word.place), how_to_read_files)
+    return _DECODE[kind](word)
 
 
 def place_in(word: Scalar, line: int, column: int) -> Place:

@@ -99,7 +99,9 @@ class Template:
     fields: list[TemplateField] = field(default_factory=list, doc="The fields.")
     mapping: MappingText = field(doc="Makes a component of the fields; `@label` is the label.")
     metrics_mapping: MappingText | None = field(
-        default=None, doc="Checked but not applied: metrics of what is inside keep their names."
+        default=None,
+        doc="Renames metrics of what is inside: `this` is a name, metadata are the labels, `$label` is "
+        "the label of the component; `deleted()` leaves a metric out.",
     )
     tests: list[TemplateTest] = field(default_factory=list, doc="Tests, run by `template lint`.")
 
@@ -192,7 +194,13 @@ def component_of(template: Template) -> ComponentSpec:
             raise ConfigError("mapping of the template made no component")
         return plain_json.loads(json.dumps(body))
 
-    return replace(spec, expand=expand)
+    names = template.metrics_mapping
+    if names is None:
+        return replace(spec, expand=expand)
+    naming = names.program
+    return replace(
+        spec, expand=expand, metric_names=lambda label: naming.with_variable("label", label)
+    )
 
 
 def _computed(value: Any) -> Any:

@@ -79,13 +79,6 @@ DIFFERENCES: Final[tuple[Difference, ...]] = (
         "A reference to nothing never works.",
     ),
     Difference(
-        "files",
-        "templates",
-        "`metrics_mapping` renames metrics of what is inside.",
-        "It is checked and not applied. `echo` shows what templates are made of.",
-        "Metrics keep the names that dashboards know.",
-    ),
-    Difference(
         "service",
         "`/ready`",
         "Says nothing about destinations that refuse, or a buffer that cannot be written.",

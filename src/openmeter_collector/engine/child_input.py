@@ -12,7 +12,12 @@ from openmeter_collector.component.input import Hold, Intake
 from openmeter_collector.engine.batching import Batcher, Policy
 from openmeter_collector.engine.chain import through
 from openmeter_collector.engine.input_loop import as_one
-from openmeter_collector.engine.lives import keep_input_running, run_input_held, run_input_once
+from openmeter_collector.engine.lives import (
+    keep_input_running,
+    run_input_held,
+    run_input_once,
+    run_input_within,
+)
 from openmeter_collector.engine.status import Connection
 from openmeter_collector.errors import EndOfInput, Overloaded
 from openmeter_collector.message import Delivery, Message
@@ -23,13 +28,20 @@ class ChildInput:
     """See `component.input.Input`. Opened anew when its connection is lost, unlike its parent."""
 
     def __init__(
-        self, env: Env, chain: Chain, *, reopen: bool = True, hold: Hold | None = None
+        self,
+        env: Env,
+        chain: Chain,
+        *,
+        reopen: bool = True,
+        hold: Hold | None = None,
+        nested: bool = False,
     ) -> None:
+        """`nested`: it is a child of what is held."""
         self._env = env
         self._chain = chain
         self._run = keep_input_running if reopen else run_input_once
         if hold is not None:
-            self._run = partial(run_input_held, hold)
+            self._run = partial(run_input_within if nested else run_input_held, hold)
 
     async def run(self, intake: Intake) -> None:
         """See `Input.run`."""

@@ -7,7 +7,6 @@ Unlike an output at the root it never repeats by itself: the component it belong
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
@@ -63,7 +62,6 @@ class ChildOutput:
         self._sent = metrics.counter("output_sent", "Messages delivered.")
         self._batch_sent = metrics.counter("output_batch_sent", "Batches delivered.")
         self._errors = metrics.counter("output_error", "Failed attempts to write.")
-        self._latency = metrics.timer("output_latency_ns", "Time for one write.")
         self._batcher: Batcher | None = None
         policy = self._policy
         if policy.count > 1 or policy.byte_size or policy.period or policy.check:
@@ -131,7 +129,6 @@ class ChildOutput:
     async def _attempt(self, batch: Batch) -> Exception | None:
         outcome: list[Exception | None] = []
         for one in await through(self._batch_chain, Delivery(batch, outcome.append)):
-            began = time.perf_counter_ns()
             try:
                 await self._output.write(one.batch)
             except Dropped as error:
@@ -143,7 +140,6 @@ class ChildOutput:
                 self._errors.add()
                 one.settle(error)
                 continue
-            self._latency.observe(time.perf_counter_ns() - began)
             self._sent.add(len(one.batch))
             self._batch_sent.add()
             one.settle(None)

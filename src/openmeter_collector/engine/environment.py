@@ -29,6 +29,7 @@ from openmeter_collector.engine.chain import ProcessorChain, Step
 from openmeter_collector.engine.child_input import ChildInput, LeftOut, batched
 from openmeter_collector.engine.child_output import ChildOutput, policy_from
 from openmeter_collector.engine.http_client import open_http_client
+from openmeter_collector.engine.latency import TimedOutput
 from openmeter_collector.engine.limits import CountedLimit
 from openmeter_collector.engine.lives import ChildLife
 from openmeter_collector.engine.state import ComponentState, PipelineState
@@ -36,7 +37,7 @@ from openmeter_collector.engine.strict import Sieve
 from openmeter_collector.engine.tracing import Tracing, traced_output, traced_processor
 from openmeter_collector.errors import ConfigError
 from openmeter_collector.spec.fields import BatchPolicy
-from openmeter_collector.telemetry.counters import Metrics, MetricStore
+from openmeter_collector.telemetry.counters import Metrics, MetricStore, Rewrite
 from openmeter_collector.telemetry.logs import Log
 
 Listen = Callable[[AsgiApp, ListenOptions], AbstractAsyncContextManager[Listener]]
@@ -91,13 +92,23 @@ class Resources:
 class ComponentEnv:
     """See `component.env.Env`."""
 
-    def __init__(self, surroundings: Surroundings, resources: Resources, node: Node) -> None:
+    def __init__(
+        self,
+        surroundings: Surroundings,
+        resources: Resources,
+        node: Node,
+        hold: Hold | None = None,
+    ) -> None:
+        """`hold`: what the component's children read is held by."""
+        self._hold = hold
         self._surroundings = surroundings
         self._resources = resources
         self._node = node
         labels = {"label": node.label, "path": node.path} | dict(surroundings.labels)
-        self._metrics = surroundings.metrics.scope(**labels)
         self._log = surroundings.log.bind(label=node.label, path=node.path)
+        self._metrics = surroundings.metrics.scope(**labels)
+        if node.metric_names:
+            self._metrics = self._metrics.renamed(_renaming(node, self._log))
 
     @property
     def node(self) -> Node:
@@ -216,12 +227,15 @@ class ComponentEnv:
     async def input(
         self, node: Node, *, reopen: bool = True, hold: Hold | None = None
     ) -> AsyncIterator[Input]:
-        env = self.at(node)
+        nested = hold is None and self._hold is not None
+        if hold is None and self._hold is not None:
+            hold = self._hold.within()
+        env = ComponentEnv(self._surroundings, self._resources, node, hold)
         if reason := self._surroundings.leaves_out(node):
             yield LeftOut(env, reason)
             return
         async with env.processors(node.processors) as chain:
-            yield ChildInput(env, chain, reopen=reopen, hold=hold)
+            yield ChildInput(env, chain, reopen=reopen, hold=hold, nested=nested)
 
     @asynccontextmanager
     async def batched(self, policy: object, intake: Intake) -> AsyncIterator[Intake]:
@@ -238,16 +252,11 @@ class ComponentEnv:
     @asynccontextmanager
     async def output(self, node: Node) -> AsyncIterator[Output]:
         env = self.at(node)
-        async with (
-            env.processors(node.processors) as chain,
-            _life(env) as life,
-            ChildOutput.running(
-                env,
-                chain,
-                traced_output(self.tracing, node, Sieve(life) if self.strict else life),
-            ) as child,
-        ):
-            yield child
+        async with env.processors(node.processors) as chain, _life(env) as life:
+            timed = TimedOutput(Sieve(life) if self.strict else life, env.metrics)
+            writer = traced_output(self.tracing, node, timed)
+            async with ChildOutput.running(env, chain, writer) as child:
+                yield child
 
     @asynccontextmanager
     async def buffer(self, node: Node) -> AsyncIterator[Buffer]:
@@ -269,6 +278,13 @@ class ComponentEnv:
                 traced = traced_processor(self.tracing, node, opened)
                 steps.append(Step(traced, env.metrics, _rule_name(node)))
             yield ProcessorChain(steps, strict=self.strict)
+
+
+def _renaming(node: Node, log: Log) -> list[Rewrite]:
+    # The language is large, and most configs have no template that renames metrics.
+    from openmeter_collector.engine.metric_names import rewrite_by  # noqa: PLC0415
+
+    return [rewrite_by(one, log) for one in node.metric_names]
 
 
 def _rule_name(node: Node) -> str:

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 
-from openmeter_collector.bloblang import DELETED, SimpleDocument
 from openmeter_collector.component.metrics import MetricsExporter
+from openmeter_collector.component.tracer import Tracer
 from openmeter_collector.config.model import Config
 from openmeter_collector.engine.environment import ComponentEnv, Resources, Surroundings
-from openmeter_collector.errors import CollectorError
-from openmeter_collector.spec.fields import MappingText
-from openmeter_collector.telemetry.counters import Rewrite
-from openmeter_collector.telemetry.logs import Log
-from openmeter_collector.values import json
+from openmeter_collector.engine.metric_names import rewrite_by
+from openmeter_collector.telemetry.counters import Sampled
 
 
 @asynccontextmanager
@@ -26,7 +23,7 @@ async def exporting(
         ConfigError: it cannot be opened as it is configured.
     """
     if config.metrics_mapping is not None:
-        surroundings.metrics.rewrite = rewrite_by(config.metrics_mapping, surroundings.log)
+        surroundings.metrics.rewrite = rewrite_by(config.metrics_mapping.program, surroundings.log)
     async with AsyncExitStack() as stack:
         exporter = None
         if config.metrics is not None:
@@ -38,24 +35,13 @@ async def exporting(
             surroundings.tracing.tracer = opened
             if opened is not None:
                 surroundings.log.context.fields = opened.current_ids
+                surroundings.metrics.sampled = _sampling(opened, surroundings.now)
         yield exporter
 
 
-def rewrite_by(mapping: MappingText, log: Log) -> Rewrite:
-    """The mapping asked about each metric: `this` is its name, metadata are its labels."""
+def _sampling(tracer: Tracer, now: Callable[[], float]) -> Callable[[], Sampled | None]:
+    def sampled() -> Sampled | None:
+        ids = tracer.sampled_ids()
+        return None if ids is None else Sampled(*ids, now())
 
-    def rewrite(name: str, labels: Mapping[str, str]) -> tuple[str, Mapping[str, str]] | None:
-        try:
-            document = SimpleDocument(json.dumps(name), dict(labels))
-            body, metadata = mapping.program.run([document], 0)
-        except CollectorError as error:
-            log.warning("the metrics mapping failed; the metric stays", name=name, error=str(error))
-            return name, labels
-        if body is DELETED:
-            return None
-        renamed = body if isinstance(body, str) and body else name
-        if metadata is not None:
-            labels = {key: str(value) for key, value in metadata.items()}
-        return renamed, labels
-
-    return rewrite
+    return sampled

@@ -1,4 +1,4 @@
-"""How long deliveries take from hand-over to settlement."""
+"""How long deliveries take from hand-over to settlement, and writes of outputs."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-from openmeter_collector.message import Delivery
-from openmeter_collector.telemetry.counters import Timer
+from openmeter_collector.component.output import Output
+from openmeter_collector.message import Batch, Delivery
+from openmeter_collector.telemetry.counters import Metrics, Timer
 
 _APART_NS: Final = 10_000_000
 
@@ -31,4 +32,21 @@ class Latency:
         if began < self._next:
             return
         self._next = began + _APART_NS
-        delivery.tell_also(lambda _: self._timer.observe(self._clock() - began))
+        observe = self._timer.begin()
+        delivery.tell_also(lambda _: observe(self._clock() - began))
+
+
+class TimedOutput:
+    """An output whose successful writes are timed. A span goes around it: the time belongs to that."""
+
+    __slots__ = ("_output", "_timer")
+
+    def __init__(self, output: Output, metrics: Metrics) -> None:
+        self._output = output
+        self._timer = metrics.timer("output_latency_ns", "Time for one write.")
+
+    async def write(self, batch: Batch) -> None:
+        """See `component.output.Output.write`."""
+        began = time.perf_counter_ns()
+        await self._output.write(batch)
+        self._timer.observe(time.perf_counter_ns() - began)

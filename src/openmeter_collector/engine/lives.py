@@ -67,13 +67,27 @@ async def run_input_held(hold: Hold, env: Env, intake: Intake, connection: Conne
         ConfigError: it is not one that can be held.
     """
     async with env.node.config.open(env) as opened:
-        if not isinstance(opened, Puller):
+        pulled = isinstance(opened, Puller)
+        if not pulled and not getattr(type(env.node.config), "only_holds_others", False):
             raise ConfigError(
                 f"{env.node.path}: what {env.node.name!r} reads cannot be held until it has ended; use "
                 "one that reads a source to its end, such as file, csv, aws_s3, sql_select or stdin"
             )
-        await _run(env, _Held(opened, hold), intake, connection)
+        await _run(env, _Held(opened, hold) if pulled else opened, intake, connection)
         await hold.until_released()
+
+
+async def run_input_within(hold: Hold, env: Env, intake: Intake, connection: Connection) -> None:
+    """The same for a child of what is held, which stays open when this returns: others come after it."""
+    life = hold.tasks.create_task(run_input_held(hold, env, intake, connection))
+    ended = asyncio.ensure_future(hold.ended.wait())
+    try:
+        await asyncio.wait({life, ended}, return_when=asyncio.FIRST_COMPLETED)
+    except asyncio.CancelledError:
+        life.cancel()
+        raise
+    finally:
+        ended.cancel()
 
 
 class _Held:

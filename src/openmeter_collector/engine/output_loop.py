@@ -9,7 +9,6 @@ Nothing is dropped here.
 from __future__ import annotations
 
 import asyncio
-import time
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -69,6 +68,9 @@ class DeliveryState:
     """Unix seconds; 0 before the first."""
     last_failure: float = 0.0
     last_error: str = ""
+    last_refused: float = 0.0
+    last_refusal: str = ""
+    """Why an event was refused for good; that is no failure of delivery."""
     paused: bool = False
     delivered: int = 0
     in_flight: int = 0
@@ -140,7 +142,6 @@ class OutputLoop:
         self._dropped = metrics.counter(
             "output_dropped", "Messages that an output let go by a rule."
         )
-        self._latency = metrics.timer("output_latency_ns", "Time for one write.")
 
     async def run(self) -> None:
         """Until the buffer is drained, or cancelled (then what is unsettled stays in the buffer)."""
@@ -239,7 +240,6 @@ class OutputLoop:
         piece.attempts += 1
         piece.first_attempt = piece.first_attempt or self._env.now()
         piece.seen_successes = self.gate.successes
-        began = time.perf_counter_ns()
         try:
             await self._output.write(messages)
         except asyncio.CancelledError:
@@ -272,7 +272,6 @@ class OutputLoop:
             asked = error.retry_after if isinstance(error, Overloaded) else None
             self.gate.failed(entered, self._options.back_off, asked)
             raise
-        self._latency.observe(time.perf_counter_ns() - began)
         if self._keep is not None:
             self._keep(messages)
         self._sent.add(len(messages))
@@ -297,6 +296,8 @@ class OutputLoop:
             return
         index = piece.indexes[0]
         self._rejected.add()
+        self.state.last_refused = self._env.now()
+        self.state.last_refusal = str(error)
         verdicts[index] = Undeliverable(
             DeadLetter(
                 message=batch[index],
@@ -304,7 +305,7 @@ class OutputLoop:
                 response=error.response,
                 attempts=piece.attempts,
                 first_attempt=piece.first_attempt,
-                last_attempt=self._env.now(),
+                last_attempt=self.state.last_refused,
                 output=self._options.name,
             )
         )

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field, replace
 from openmeter_collector.component.buffer import Buffer
 from openmeter_collector.component.input import Intake
 from openmeter_collector.component.node import Node
-from openmeter_collector.config.model import Config
+from openmeter_collector.config.model import Config, resources_of
 from openmeter_collector.engine.child_input import LeftOut
 from openmeter_collector.engine.child_output import policy_of
 from openmeter_collector.engine.environment import (
@@ -28,7 +28,7 @@ from openmeter_collector.engine.environment import (
     open_resources,
 )
 from openmeter_collector.engine.input_loop import BufferIntake
-from openmeter_collector.engine.latency import Latency
+from openmeter_collector.engine.latency import Latency, TimedOutput
 from openmeter_collector.engine.lives import ReopeningOutput, keep_input_running
 from openmeter_collector.engine.output_loop import OutputLoop, OutputOptions
 from openmeter_collector.engine.state import PipelineState
@@ -94,6 +94,7 @@ class Pipeline:
                 self._output,
                 *self._output.processors,
             ),
+            resources=tuple(resources_of(config).values()),
             input=Connection(self._input.label, self._input.path),
             output=Connection(self._output.label, self._output.path),
         )
@@ -149,9 +150,8 @@ class Pipeline:
         )
         tracing = output_env.tracing
         chain = traced_chain(tracing, chain)
-        writer = traced_output(
-            tracing, self._output, Sieve(output) if output_env.strict else output
-        )
+        sieved = Sieve(output) if output_env.strict else output
+        writer = traced_output(tracing, self._output, TimedOutput(sieved, output_env.metrics))
         waits = None
         if self._buffer.name != "none":
             timer = self._env(self._buffer).metrics.timer(

@@ -35,6 +35,8 @@ class PipelineStatus:
     stopping: bool = False
     stages: tuple[Node, ...] = ()
     """What events pass, in order: input, its processors, buffer, the pipeline's, output, its own."""
+    resources: tuple[Node, ...] = ()
+    """What the stages may refer to by label."""
     taken: Recent = field(default_factory=Recent)
     """Events as they went into the buffer."""
 

@@ -6,16 +6,21 @@ import inspect
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Final, Protocol
 
 from openmeter_collector.component.env import Chain
 from openmeter_collector.component.input import Intake
 from openmeter_collector.component.node import Node
 from openmeter_collector.component.processor import AsyncProcessor, Processor
 from openmeter_collector.component.tracer import Attribute, Span, Tracer
-from openmeter_collector.message import Batch, Delivery, Message
+from openmeter_collector.message import Batch, Delivery, Message, Metadata
 
-_CARRIERS = frozenset({"traceparent", "tracestate"})
+_CARRIERS: Final = frozenset({"traceparent", "tracestate"})
+_KEPT: Final = "collector_"
+"""Before the names under which messages carry the trace they are in, in their metadata."""
+_MOST_CAUSES: Final = 128
+
+Carrier = Mapping[str, str]
 
 
 @dataclass(slots=True)
@@ -100,7 +105,11 @@ class _TracedOutput:
         self._name = f"output_{node.name}"
 
     async def write(self, batch: Batch) -> None:
-        with _during(self._tracer.begin(self._name, _about(self._node, batch))):
+        about = _about(self._node, batch)
+        # What is written by another output is a part of that one's span.
+        inside = self._tracer.current_ids()
+        span = self._tracer.begin(self._name, about, () if inside else causes_of(batch))
+        with _during(span):
             await self._output.write(batch)
 
 
@@ -110,12 +119,15 @@ class _TracedChain:
         self.empty, self.sync, self.strict = chain.empty, chain.sync, chain.strict
 
     def run_sync(self, batch: Batch) -> list[Batch]:
-        with _during(self._tracer.begin("pipeline", {"messages": len(batch)})):
+        with _during(self._begin(batch)):
             return self._chain.run_sync(batch)
 
     async def run(self, batch: Batch) -> list[Batch]:
-        with _during(self._tracer.begin("pipeline", {"messages": len(batch)})):
+        with _during(self._begin(batch)):
             return await self._chain.run(batch)
+
+    def _begin(self, batch: Batch) -> Span:
+        return self._tracer.begin("pipeline", {"messages": len(batch)}, causes_of(batch))
 
 
 class _TracedIntake:
@@ -149,23 +161,43 @@ class _TracedIntake:
 
     def _begin(self, delivery: Delivery) -> tuple[Span, Delivery]:
         batch = delivery.batch
-        caused_by = _carriers(batch)
-        span = self._tracer.begin(self._name, _about(self._node, batch), caused_by)
+        span = self._tracer.begin(self._name, _about(self._node, batch), causes_of(batch))
 
         def settle(failure: Exception | None) -> None:
             span.end(failure)
             delivery.settle(failure)
 
-        return span, Delivery(batch, settle, delivery.checkpoints)
+        return span, Delivery(carrying(batch, span.carrier()), settle, delivery.checkpoints)
 
 
-def _carriers(batch: Batch) -> dict[str, str] | None:
-    """What the request said about the trace it is a part of."""
-    if not batch:
-        return None
-    found = {
-        key.lower(): str(value)
-        for key, value in batch[0].metadata.items()
-        if key.lower() in _CARRIERS
-    }
-    return found or None
+def carrying(batch: Batch, carrier: Carrier) -> Batch:
+    """The messages with a trace in their metadata, which a buffer keeps with them."""
+    kept = {_KEPT + key: value for key, value in carrier.items()}
+    made: dict[int, Metadata] = {}  # messages of one request share their metadata, and go on to
+    for message in batch:
+        if id(message.metadata) not in made:
+            made[id(message.metadata)] = {**message.metadata, **kept}
+    return [message.with_metadata(made[id(message.metadata)]) for message in batch]
+
+
+def causes_of(batch: Batch) -> list[Carrier]:
+    """The traces that messages are in, each once: those they carry, else those of their requests."""
+    looked_at: set[int] = set()
+    found: dict[str, Carrier] = {}
+    for message in batch:
+        metadata = message.metadata
+        if not metadata or id(metadata) in looked_at:
+            continue
+        looked_at.add(id(metadata))
+        carrier = _carrier(metadata)
+        if (parent := carrier.get("traceparent")) is not None:
+            found.setdefault(parent, carrier)
+            if len(found) == _MOST_CAUSES:
+                break
+    return list(found.values())
+
+
+def _carrier(metadata: Metadata) -> dict[str, str]:
+    names = {key.lower(): str(value) for key, value in metadata.items()}
+    kept = {key: names[_KEPT + key] for key in _CARRIERS if _KEPT + key in names}
+    return kept or {key: names[key] for key in _CARRIERS if key in names}

@@ -14,7 +14,7 @@ from typing import Any, Final
 from openmeter_collector.component.env import AsgiApp, AsgiReceive, AsgiSend, Scope
 from openmeter_collector.components.inputs.http_ingest import TokenCheck
 from openmeter_collector.config.model import BasicAuth, Cors, Http
-from openmeter_collector.errors import ConfigError
+from openmeter_collector.errors import ConfigError, install_extra
 
 _PROBES: Final = ("/ping", "/ready")
 _SCRYPT: Final = {"n": 32768, "r": 8, "p": 1, "dklen": 32, "maxmem": 64 << 20}
@@ -132,8 +132,7 @@ def _bcrypt(wanted: bytes) -> Callable[[bytes], bool]:
         import bcrypt  # noqa: PLC0415 - an extra
     except ImportError:
         raise ConfigError(
-            "http.basic_auth: algorithm bcrypt needs a library; "
-            "pip install openmeter-collector[bloblang]"
+            f"http.basic_auth: algorithm bcrypt needs a library; {install_extra('bloblang')}"
         ) from None
 
     def matches(password: bytes) -> bool:

@@ -10,6 +10,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Protocol
 
 import orjson
@@ -20,6 +21,7 @@ from openmeter_collector.component.metrics import MetricsExporter
 from openmeter_collector.engine.status import Connection, PipelineStatus
 from openmeter_collector.server import debug
 from openmeter_collector.server.guards import answer
+from openmeter_collector.telemetry import openmetrics
 from openmeter_collector.telemetry.counters import MetricStore
 
 Answer = tuple[int, str, bytes]
@@ -45,6 +47,7 @@ class Api(Protocol):
 class _Mounted:
     path: str
     app: AsgiApp
+    purpose: str
 
     def serves(self, path: str) -> bool:
         return path == self.path or (self.path.endswith("/") and path.startswith(self.path))
@@ -78,7 +81,7 @@ class Service:
         path = scope["path"]
         if self.root_path and path.startswith(self.root_path + "/"):
             path = path[len(self.root_path) :]
-        endpoint = self._endpoints().get(path)
+        endpoint = self._endpoints(scope).get(path)
         if endpoint is not None:
             status, kind, body = endpoint[1]()
             await answer(send, status, body, kind.encode(), head=scope["method"] == "HEAD")
@@ -95,14 +98,15 @@ class Service:
     def _at(self, path: str) -> _Mounted | None:
         return next((one for one in self._mounted if one.serves(path)), None)
 
-    def _endpoints(self) -> dict[str, tuple[str, Callable[[], Answer]]]:
+    def _endpoints(self, scope: Scope | None = None) -> dict[str, tuple[str, Callable[[], Answer]]]:
+        figures = partial(self.exposition, _accepted(scope))
         served: dict[str, tuple[str, Callable[[], Answer]]] = {
             "/ping": ("200 as long as the process answers.", self.ping),
             "/ready": ("200 when events can be taken, else 503 with the reasons.", self.ready),
             "/version": ("The version of the collector.", self.version),
             "/endpoints": ("This list.", self.endpoints),
-            "/metrics": ("Metrics, in the format of the metrics component.", self.exposition),
-            "/stats": ("Metrics, in the format of the metrics component.", self.exposition),
+            "/metrics": ("Metrics, in the format of the metrics component.", figures),
+            "/stats": ("Metrics, in the format of the metrics component.", figures),
         }
         if self.config is not None:
             served |= self._debug(*self.config)
@@ -129,9 +133,15 @@ class Service:
         }
 
     @asynccontextmanager
-    async def mount(self, paths: Sequence[str], app: AsgiApp) -> AsyncIterator[None]:
-        """Serve `app` at these paths (a path that ends in `/` stands for all below it)."""
-        mounted = [_Mounted(path, app) for path in paths]
+    async def mount(
+        self, paths: Sequence[str], app: AsgiApp, purpose: str = "Mounted by a component."
+    ) -> AsyncIterator[None]:
+        """Serve `app` at these paths (a path that ends in `/` stands for all below it).
+
+        Args:
+            purpose: what it is for, as `/endpoints` says it.
+        """
+        mounted = [_Mounted(path, app, purpose) for path in paths]
         self._mounted += mounted
         try:
             yield
@@ -158,7 +168,7 @@ class Service:
         """What is served."""
         listed = {path: text for path, (text, _) in self._endpoints().items()}
         listed |= self.api.endpoints if self.api is not None else {}
-        listed |= {mounted.path: "Mounted by a component." for mounted in self._mounted}
+        listed |= {mounted.path: mounted.purpose for mounted in self._mounted}
         return _json(200, listed)
 
     def ready(self) -> Answer:
@@ -180,14 +190,21 @@ class Service:
             body["problems"] = problems
         return _json(200 if self.pipelines and not problems else 503, body)
 
-    def exposition(self) -> Answer:
+    def exposition(self, accept: str = "") -> Answer:
         """All metrics, as the config says; 404 when it says nobody is shown them."""
         if self.exporter is None:
+            if openmetrics.wanted(accept, gains=False):
+                return 200, openmetrics.CONTENT_TYPE, openmetrics.exposition(self.metrics)
             return 200, _PROMETHEUS, self.metrics.exposition()
-        page = self.exporter.page()
+        page = self.exporter.page(accept)
         if page is None:
             return 404, _TEXT, b"404 page not found\n"
         return 200, page.content_type, page.body
+
+
+def _accepted(scope: Scope | None) -> str:
+    headers = scope["headers"] if scope is not None else ()
+    return ", ".join(value.decode("latin-1") for name, value in headers if name == b"accept")
 
 
 def _streams_ready(names: Sequence[str], problems: Sequence[str]) -> Answer:

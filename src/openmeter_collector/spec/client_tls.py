@@ -15,8 +15,8 @@ class ClientCert:
 
     cert: str = field(default="", doc="Certificate, PEM text.")
     key: str = field(default="", secret=True, doc="Private key, PEM text.")
-    cert_file: str = field(default="", doc="File with the certificate.")
-    key_file: str = field(default="", doc="File with the private key.")
+    cert_file: str = field(default="", file=bool, doc="File with the certificate.")
+    key_file: str = field(default="", file=bool, doc="File with the private key.")
     password: str = field(default="", secret=True, doc="Password of the private key.")
 
 
@@ -35,7 +35,7 @@ class ClientTls:
         default=False, advanced=True, doc="Accepted; TLS 1.3 has none."
     )
     root_cas: str = field(default="", secret=True, doc="Authorities to trust, PEM text.")
-    root_cas_file: str = field(default="", doc="File with the authorities to trust.")
+    root_cas_file: str = field(default="", file=bool, doc="File with the authorities to trust.")
     client_certs: list[ClientCert] = field(
         default_factory=list, doc="Certificates to show to servers that ask."
     )

@@ -13,9 +13,21 @@ import types
 import typing
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, dataclass
-from typing import Any, Final, Literal, TypedDict, TypeVar, Unpack, dataclass_transform
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Final,
+    Literal,
+    TypedDict,
+    TypeVar,
+    Unpack,
+    dataclass_transform,
+)
 
 from openmeter_collector.spec.types import FieldType, type_of
+
+if TYPE_CHECKING:  # the language is large, and most configs need none of it here
+    from openmeter_collector.bloblang import Mapping as LanguageMapping
 
 T = TypeVar("T")
 
@@ -55,6 +67,8 @@ class FieldSpec:
         maximum: largest number, longest list or text.
         lint: told the decoded value, says what is wrong with it, or None.
         ours: only this collector knows the field.
+        file: whether a decoded value of it has files read or written that the config names; not
+            every config may (see `spec.trust`). Not for components that are dangerous altogether.
     """
 
     name: str
@@ -72,6 +86,7 @@ class FieldSpec:
     minimum: float | None = None
     maximum: float | None = None
     lint: Callable[[Any], str | None] | None = None
+    file: Callable[[Any], bool] | None = None
 
     @property
     def required(self) -> bool:
@@ -107,6 +122,7 @@ class ComponentSpec:
         dangerous: what it can do that not every config may (see `spec.trust`), or "".
         expand: of a template: makes the component that stands for it, as plain values, of a config
             and a label. Raises `ConfigError`.
+        metric_names: of a template: makes the mapping of metrics' names of a label.
     """
 
     kind: str
@@ -121,6 +137,7 @@ class ComponentSpec:
     value: str = ""
     dangerous: Literal["", "programs", "files"] = ""
     expand: Callable[[Any, str], Any] | None = None
+    metric_names: Callable[[str], LanguageMapping] | None = None
 
     @property
     def fields(self) -> Mapping[str, FieldSpec]:
@@ -148,6 +165,7 @@ def field(
     minimum: float | None = None,
     maximum: float | None = None,
     lint: Callable[[Any], str | None] | None = None,
+    file: Callable[[Any], bool] | None = None,
 ) -> Any:
     """Describe one field; see `FieldSpec`. `default` must be given by keyword to be one."""
     if default_config:
@@ -164,6 +182,7 @@ def field(
         "minimum": minimum,
         "maximum": maximum,
         "lint": lint,
+        "file": file,
     }
     made: Any = dataclasses.field(
         default=default, default_factory=default_factory, metadata={"field": about}

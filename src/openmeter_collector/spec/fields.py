@@ -15,7 +15,7 @@ from openmeter_collector.spec.types import Child, FieldType, Ref, Scalar
 from openmeter_collector.values.units import ByteSize, Duration
 
 if TYPE_CHECKING:
-    from openmeter_collector.bloblang import Mapping, MappingError
+    from openmeter_collector.bloblang import Mapping, MappingError, Services
 
 InputNode = Annotated[Node, Child("input")]
 ProcessorNode = Annotated[Node, Child("processor")]
@@ -58,8 +58,11 @@ _FILE = "file://"
 """What a mapping begins with when it is in a file, relative to the working directory."""
 
 
-def compile_interpolated(text: str) -> str | Resolve:
+def compile_interpolated(text: str, how_to_read_files: str = "") -> str | Resolve:
     """The text, or what makes it: the one place where the language is plugged in for strings.
+
+    Args:
+        how_to_read_files: what an operator has to do before it may; empty when it may.
 
     Raises:
         CodeError: an expression is wrong.
@@ -70,14 +73,28 @@ def compile_interpolated(text: str) -> str | Resolve:
     from openmeter_collector import bloblang  # noqa: PLC0415
 
     try:
-        compiled = bloblang.compile_interpolated(text)
+        compiled = bloblang.compile_interpolated(text, services=_services(how_to_read_files))
     except bloblang.MappingError as error:
         raise _code_error(error) from error
     return compiled.static if compiled.is_static else compiled.text
 
 
-def compile_mapping(text: str) -> Mapping:
+def _services(how_to_read_files: str) -> Services | None:
+    if not how_to_read_files:
+        return None
+    from openmeter_collector import bloblang  # noqa: PLC0415 - as above
+
+    def refuse(path: str, /) -> bytes:
+        raise PermissionError(13, f"files are not read here; {how_to_read_files}", path)
+
+    return bloblang.Services(read=refuse)
+
+
+def compile_mapping(text: str, how_to_read_files: str = "") -> Mapping:
     """The program: the one place where the language is plugged in for mappings.
+
+    Args:
+        how_to_read_files: what an operator has to do before it may; empty when it may.
 
     Raises:
         CodeError: the mapping is wrong.
@@ -86,11 +103,13 @@ def compile_mapping(text: str) -> Mapping:
 
     if not text.startswith(_FILE):
         try:
-            return bloblang.compile(text)
+            return bloblang.compile(text, services=_services(how_to_read_files))
         except bloblang.MappingError as error:
             raise _code_error(error) from error
     # A fault in the file has its place there, so the whole of it is told at the field's own place.
     path = text.removeprefix(_FILE).strip()
+    if how_to_read_files:
+        raise CodeError(f"{path}: files are not read here; {how_to_read_files}")
     try:
         return bloblang.compile(Path(path).read_text(encoding="utf-8"), name=path)
     except bloblang.MappingError as error:
@@ -141,14 +160,17 @@ class Interpolated(CodeText):
     __slots__ = ("_resolve", "static")
     __field_type__: ClassVar[FieldType] = Scalar("interpolated")
 
-    def __init__(self, text: str, where: str = "") -> None:
+    def __init__(self, text: str, where: str = "", how_to_read_files: str = "") -> None:
         """Compile `text`.
+
+        Args:
+            how_to_read_files: what an operator has to do before it may; empty when it may.
 
         Raises:
             CodeError: an expression in it is wrong.
         """
         super().__init__(text, where)
-        compiled = compile_interpolated(text)
+        compiled = compile_interpolated(text, how_to_read_files)
         self._resolve: Resolve | None = None if isinstance(compiled, str) else compiled
         self.static: str | None = compiled if isinstance(compiled, str) else None
 
@@ -167,14 +189,17 @@ class MappingText(CodeText):
     __slots__ = ("program",)
     __field_type__: ClassVar[FieldType] = Scalar("mapping")
 
-    def __init__(self, text: str, where: str = "") -> None:
+    def __init__(self, text: str, where: str = "", how_to_read_files: str = "") -> None:
         """Compile `text`.
+
+        Args:
+            how_to_read_files: what an operator has to do before it may; empty when it may.
 
         Raises:
             CodeError: it does not compile.
         """
         super().__init__(text, where)
-        self.program = compile_mapping(text)
+        self.program = compile_mapping(text, how_to_read_files)
 
 
 @section

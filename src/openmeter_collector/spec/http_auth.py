@@ -13,7 +13,7 @@ from typing import Any
 import orjson
 
 from openmeter_collector.component.env import Env, HttpClient
-from openmeter_collector.errors import ConfigError, Paused
+from openmeter_collector.errors import ConfigError, Paused, install_extra
 from openmeter_collector.spec.component import field, section
 from openmeter_collector.spec.http_answers import raise_for_answer
 
@@ -57,7 +57,9 @@ class Jwt:
     """A signed JSON Web Token in each request."""
 
     enabled: bool = field(default=False, doc="Sign and send a token.")
-    private_key_file: str = field(default="", doc="PEM file with the key (PKCS1 or PKCS8).")
+    private_key_file: str = field(
+        default="", file=bool, doc="PEM file with the key (PKCS1 or PKCS8)."
+    )
     signing_method: str = field(default="", doc="Such as RS256 or EdDSA.")
     claims: dict[str, Any] = field(default_factory=dict, doc="Claims of the token.")
     headers: dict[str, Any] = field(default_factory=dict, doc="Further headers of the token.")
@@ -167,7 +169,7 @@ def _sign_jwt(config: Jwt, where: str) -> str:
         import jwt  # noqa: PLC0415 - an extra
     except ImportError as error:
         raise ConfigError(
-            f"{where}.jwt needs the extra 'jwt'; run: pip install 'openmeter-collector[jwt]'"
+            f"{where}.jwt needs the extra 'jwt'; run: {install_extra('jwt')}"
         ) from error
     try:
         with open(config.private_key_file, encoding="utf-8") as file:  # noqa: PTH123

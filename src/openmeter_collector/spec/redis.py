@@ -10,7 +10,7 @@ from typing import Any, Literal, TypeVar
 from urllib.parse import unquote, urlsplit
 
 from openmeter_collector.component.env import Env
-from openmeter_collector.errors import ConfigError, Retryable
+from openmeter_collector.errors import ConfigError, Retryable, install_extra
 from openmeter_collector.spec.client_tls import ClientTls
 from openmeter_collector.spec.component import field, section
 from openmeter_collector.values.units import Duration
@@ -123,8 +123,7 @@ async def redis_client(config: RedisServer, env: Env) -> AsyncIterator[RedisClie
         errors = importlib.import_module("redis.exceptions")
     except ImportError:
         raise ConfigError(
-            f"{where}: the library for Redis is not installed; run: "
-            "pip install 'openmeter-collector[redis]'"
+            f"{where}: the library for Redis is not installed; run: {install_extra('redis')}"
         ) from None
     commands, close = _commands(library, config, where)
     try:

@@ -2,7 +2,8 @@
 
 Whoever writes a component that can do more says so in its declaration (`dangerous=`). Whoever reads a
 config says how far its author is trusted. The two meet in one place, the decoder, so that a
-component that is refused is a fault at its line and is never opened.
+component that is refused is a fault at its line and is never opened. A field that has files read or
+written says so in the same way (`file=`), and code in such a config is compiled so that it reads none.
 """
 
 from __future__ import annotations

@@ -429,7 +429,16 @@ class Journal:
             dead_letters=self._dead_letters,
             free_bytes=self._free(),
             failure=self._failure or self._read_failure,
+            room_bytes=self._room_bytes(),
         )
+
+    def _room_bytes(self) -> int | None:
+        """What is nearer: the bound on what may wait, or the space that has to stay free."""
+        options, free = self._options, self._free()
+        bounds = [] if free is None else [free - options.min_free_bytes]
+        if options.max_bytes:
+            bounds.append(options.max_bytes - self._bytes - self._pending_bytes)
+        return max(0, min(bounds)) if bounds else None
 
     def _oldest_age(self) -> float:
         if self._frames == 0:

@@ -65,11 +65,13 @@ def replay(
     connection: apsw.Connection,
     ids: Sequence[int],
     renewed: Callable[[Message], Message] | None = None,
+    told: Callable[[int], None] | None = None,
 ) -> int:
     """Put letters back to be delivered; returns how many there were.
 
     Args:
         renewed: makes an event of another id of one; None keeps the ids.
+        told: of each part, how many letters it has.
     """
     done = 0
     for letters, changes in _taken(connection, ids):
@@ -83,6 +85,8 @@ def replay(
         for group in by_hour.values():
             put_back(connection, [event for _, event in group], min(at for at, _ in group))
         done += len(letters)
+        if told is not None:
+            told(len(letters))
     return done
 
 

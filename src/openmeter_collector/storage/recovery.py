@@ -20,7 +20,7 @@ another name, gets its finished name when it is complete, and only then is the d
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -81,8 +81,13 @@ class Opened:
     report: SetAside | None = None
 
 
-def open_or_set_aside(path: Path, durability: Durability) -> Opened:
+def open_or_set_aside(
+    path: Path, durability: Durability, told: Callable[[int], object] = int
+) -> Opened:
     """Make sure a usable journal is at `path` and say what it holds.
+
+    Args:
+        told: how many more events were saved, while a damaged file is gone through.
 
     Raises:
         StorageError: the file cannot be used and must not be touched.
@@ -97,7 +102,7 @@ def open_or_set_aside(path: Path, durability: Durability) -> Opened:
         except (TypeError, ValueError) as error:
             # SQLite does not see it when the head of a row says another type than was written.
             reason = f"a row holds what was never written: {error}"
-    report = _set_aside(path, reason)
+    report = _set_aside(path, reason, told)
     opened = _look(path, durability)
     opened.report = report
     return opened
@@ -159,14 +164,14 @@ def _already_done(connection: apsw.Connection) -> int:
 # ---- setting aside ------------------------------------------------------------------------------
 
 
-def _set_aside(path: Path, reason: str) -> SetAside:
+def _set_aside(path: Path, reason: str, told: Callable[[int], object]) -> SetAside:
     """Save what can be read into a new journal, keep the damaged files beside it."""
     unfinished = path.with_name(path.name + ".salvaging")
     _remove(unfinished)
     report = SetAside(path, reason)
     target = open_connection(unfinished, "durable")
     try:
-        _salvage(path, target, report)
+        _salvage(path, target, report, told)
     finally:
         # The only one that has it open: closing empties the log into it and removes the log.
         target.close()
@@ -218,7 +223,9 @@ def _unused_name(path: Path) -> Path:
     return aside
 
 
-def _salvage(path: Path, target: apsw.Connection, report: SetAside) -> None:
+def _salvage(
+    path: Path, target: apsw.Connection, report: SetAside, told: Callable[[int], object]
+) -> None:
     """Copy every row that can be read, and every frame whose checksum holds."""
     with suppress(apsw.Error), mended_head(path) as source:
         # Without this SQLite reads nothing at all of a file that is shorter than it says.
@@ -227,7 +234,9 @@ def _salvage(path: Path, target: apsw.Connection, report: SetAside) -> None:
             with target:
                 target.executemany(_COPY_FRAME, rows)
             report.frames += len(rows)
-            report.events += sum(row[2] for row in rows)
+            saved = sum(row[2] for row in rows)
+            report.events += saved
+            told(saved)
         for rows in _in_groups(_rows(source, "SELECT key, value FROM checkpoints")):
             with target:
                 target.executemany("INSERT OR IGNORE INTO checkpoints VALUES (?,?)", rows)

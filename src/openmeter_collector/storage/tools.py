@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -116,15 +116,19 @@ class Reader:
                 return
 
 
-def verify(connection: apsw.Connection) -> list[str]:
-    """Everything that is wrong with a journal; empty when it is whole."""
+def verify(connection: apsw.Connection, told: Callable[[int], object] = int) -> list[str]:
+    """Everything that is wrong with a journal; empty when it is whole.
+
+    Args:
+        told: how many more events were looked at.
+    """
     problems = []
     try:
         rows = [str(row[0]) for row in connection.execute("PRAGMA integrity_check(20)")]
         problems += [f"file: {text}" for text in rows if text != "ok"]
         reader = Reader(connection)
         for _ in reader.events():
-            pass
+            told(1)
         problems += reader.damaged
         problems += [
             f"books: {line.source or '-'} {line.type or '-'}, hour {line.hour}: off by {line.balance}"
@@ -208,8 +212,11 @@ def _put_group(connection: apsw.Connection, group: list[tuple[int, Message]]) ->
 # ---- without a collector ----------------------------------------------------------------------
 
 
-def repair(path: Path) -> SetAside:
+def repair(path: Path, told: Callable[[int], object] = int) -> SetAside:
     """Save what can be read of a journal into a new one; the old one is kept beside it.
+
+    Args:
+        told: how many more events were saved.
 
     Raises:
         StorageError: a collector has it open, or it may not be used.
@@ -217,7 +224,7 @@ def repair(path: Path) -> SetAside:
     lock = FileLock(path)
     try:
         mark_damaged(path, "repair was asked for")
-        report = open_or_set_aside(path, "durable").report
+        report = open_or_set_aside(path, "durable", told).report
     finally:
         lock.release()
     assert report is not None

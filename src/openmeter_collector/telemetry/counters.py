@@ -12,7 +12,8 @@ touched from the event loop's thread, except `Gauge` functions, which read.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 QUANTILES = (0.5, 0.9, 0.99)
 _WINDOW = 512
@@ -49,6 +50,20 @@ class Gauge:
         return self.value if self.function is None else self.function()
 
 
+@dataclass(frozen=True, slots=True)
+class Sampled:
+    """A trace that is sent somewhere, at a moment in which something was measured in it.
+
+    Attributes:
+        trace_id: as in a `traceparent` header, in hex; `span_id` too.
+        time: Unix seconds.
+    """
+
+    trace_id: str
+    span_id: str
+    time: float
+
+
 class Timer:
     """Observations in nanoseconds with count, sum and quantiles over the last few hundred; with
     buckets of seconds as well when a histogram is wanted.
@@ -78,6 +93,10 @@ class Timer:
             self._ring[self._next] = value
             self._next = (self._next + 1) % _WINDOW
 
+    def begin(self) -> Callable[[float], None]:
+        """What to tell of something that begins now, and may end anywhere."""
+        return self.observe
+
     def latest(self, most: int) -> list[float]:
         """The last observations, the oldest of them first; not more than are kept."""
         newest_first = [*reversed(self._ring[: self._next]), *reversed(self._ring[self._next :])]
@@ -92,25 +111,67 @@ class Timer:
         return [(q, ordered[min(last, int(q * len(ordered)))]) for q in wanted]
 
 
-class Histogram:
-    """Observations counted in buckets."""
+class SampledTimer(Timer):
+    """A timer with buckets that keep an example: the latest trace in which something took that long.
 
-    __slots__ = ("bounds", "counts", "total")
+    A class of its own, so that timers cost nothing more where there are no traces.
+    """
+
+    __slots__ = ("_sampled",)
+
+    def __init__(self, bounds: tuple[float, ...], sampled: Callable[[], Sampled | None]) -> None:
+        super().__init__(bounds)
+        self._sampled = sampled
+
+    def observe(self, value: float) -> None:
+        """Note one observation, of the trace the caller is in."""
+        self._note(value, self._sampled())
+
+    def begin(self) -> Callable[[float], None]:
+        """What to tell of something that begins now, in this trace."""
+        sampled = self._sampled()
+        return lambda value: self._note(value, sampled)
+
+    def _note(self, value: float, sampled: Sampled | None) -> None:
+        super().observe(value)
+        if sampled is not None and self.buckets is not None:
+            self.buckets.keep_example(value / 1e9, sampled)
+
+
+class Histogram:
+    """Observations counted in buckets.
+
+    Attributes:
+        examples: of a bucket, by its index: an observation and the trace it was made in.
+    """
+
+    __slots__ = ("bounds", "counts", "examples", "total")
 
     def __init__(self, bounds: tuple[float, ...]) -> None:
         self.bounds = bounds
         self.counts = [0] * (len(bounds) + 1)
         self.total = 0.0
+        self.examples: dict[int, tuple[float, Sampled]] = {}
 
     def observe(self, value: float) -> None:
         """Note one observation."""
         self.counts[bisect_left(self.bounds, value)] += 1
         self.total += value
 
+    def keep_example(self, value: float, sampled: Sampled) -> None:
+        """Keep the trace of an observation that was noted; the latest of each bucket stays."""
+        self.examples[bisect_left(self.bounds, value)] = value, sampled
+
 
 Child = Counter | Gauge | Timer | Histogram
 Rewrite = Callable[[str, Mapping[str, str]], tuple[str, Mapping[str, str]] | None]
-_KIND = {Counter: "counter", Gauge: "gauge", Timer: "summary", Histogram: "histogram"}
+_KIND = {
+    Counter: "counter",
+    Gauge: "gauge",
+    Timer: "summary",
+    SampledTimer: "summary",
+    Histogram: "histogram",
+}
 
 
 class _Family:
@@ -130,6 +191,7 @@ class MetricStore:
             or None to leave the metric out. Set it, and the two below, before metrics are used.
         timer_bounds: timers are histograms with these bounds, in seconds; None for summaries.
         quantiles: those that summaries show.
+        sampled: the trace that the caller is in, if that is sent; None when there are no traces.
     """
 
     def __init__(self) -> None:
@@ -138,6 +200,7 @@ class MetricStore:
         self.rewrite: Rewrite | None = None
         self.timer_bounds: tuple[float, ...] | None = None
         self.quantiles: tuple[float, ...] = QUANTILES
+        self.sampled: Callable[[], Sampled | None] | None = None
 
     def scope(self, **labels: str) -> Metrics:
         """Handles that carry `labels` on everything."""
@@ -201,6 +264,8 @@ class MetricStore:
 
     def make_timer(self) -> Timer:
         """A timer as this store keeps them."""
+        if self.timer_bounds is not None and self.sampled is not None:
+            return SampledTimer(self.timer_bounds, self.sampled)
         return Timer(self.timer_bounds)
 
     def forget(self, **labels: str) -> None:
@@ -225,6 +290,21 @@ class MetricStore:
             for key, child in family.children.items():
                 yield name, dict(key), child
 
+    def families(self) -> Iterator[tuple[str, str, str, list[tuple[Mapping[str, str], Child]]]]:
+        """(name, kind, what it is, its metrics with their labels) of everything, in order of first use.
+
+        Kinds are those of the text format. A timer with buckets is given as its histogram in seconds.
+        """
+        for name, family in self._families.items():
+            histogram = family.kind is Timer and self.timer_bounds is not None
+            kind = "histogram" if histogram else _KIND[family.kind]
+            yield (
+                name,
+                kind,
+                family.doc,
+                [(dict(key), _shown(child)) for key, child in family.children.items()],
+            )
+
     def samples(self) -> Iterator[tuple[str, str, Mapping[str, str], float]]:
         """(family, sample name, labels, value) of everything, in order of first use."""
         for name, family in self._families.items():
@@ -234,15 +314,13 @@ class MetricStore:
     def exposition(self) -> bytes:
         """Prometheus text format 0.0.4."""
         lines: list[str] = []
-        for name, family in self._families.items():
-            if family.doc:
-                lines.append(f"# HELP {name} {_escape_help(family.doc)}")
-            histogram = family.kind is Timer and self.timer_bounds is not None
-            kind = "histogram" if histogram else _KIND[family.kind]
+        for name, kind, doc, children in self.families():
+            if doc:
+                lines.append(f"# HELP {name} {_escape_help(doc)}")
             lines.append(f"# TYPE {name} {kind}")
-            for key, child in family.children.items():
-                for _, sample, labels, value in _samples(name, dict(key), child, self.quantiles):
-                    lines.append(f"{sample}{_label_text(labels)} {_value_text(value)}")
+            for labels, child in children:
+                for _, sample, shown, value in _samples(name, labels, child, self.quantiles):
+                    lines.append(f"{sample}{label_text(shown)} {value_text(value)}")
         lines.append("")
         return "\n".join(lines).encode()
 
@@ -250,20 +328,28 @@ class MetricStore:
 class Metrics:
     """Makes metrics that carry a fixed set of labels."""
 
-    __slots__ = ("_labels", "_store")
+    __slots__ = ("_known", "_labels", "_rewrites", "_store")
 
-    def __init__(self, store: MetricStore, labels: Mapping[str, str]) -> None:
+    def __init__(
+        self, store: MetricStore, labels: Mapping[str, str], rewrites: Sequence[Rewrite] = ()
+    ) -> None:
         self._store = store
         self._labels = dict(labels)
+        self._rewrites = rewrites
+        self._known: dict[tuple[str, tuple[tuple[str, str], ...]], Child] = {}
 
     @property
     def store(self) -> MetricStore:
         """Where they are kept."""
         return self._store
 
+    def renamed(self, rewrites: Sequence[Rewrite]) -> Metrics:
+        """The same, with names and labels that pass through all of these first, in order."""
+        return Metrics(self._store, self._labels, rewrites)
+
     def counter(self, name: str, doc: str = "", /, **labels: str) -> Counter:
         """The counter `name` for these labels."""
-        made = self._store.child(Counter, name, doc, self._labels | labels, Counter)
+        made = self._child(Counter, name, doc, labels, Counter)
         assert isinstance(made, Counter)
         return made
 
@@ -276,7 +362,7 @@ class Metrics:
         **labels: str,
     ) -> Gauge:
         """The gauge `name`; with `function` it is asked at every scrape."""
-        made = self._store.child(Gauge, name, doc, self._labels | labels, Gauge)
+        made = self._child(Gauge, name, doc, labels, Gauge)
         assert isinstance(made, Gauge)
         if function is not None:
             made.function = function
@@ -284,17 +370,47 @@ class Metrics:
 
     def timer(self, name: str, doc: str = "", /, **labels: str) -> Timer:
         """The timer `name`."""
-        made = self._store.child(Timer, name, doc, self._labels | labels, self._store.make_timer)
+        made = self._child(Timer, name, doc, labels, self._store.make_timer)
         assert isinstance(made, Timer)
         return made
 
     def histogram(self, name: str, doc: str, bounds: tuple[float, ...], **labels: str) -> Histogram:
         """The histogram `name`, with upper bounds of its buckets in ascending order."""
-        made = self._store.child(
-            Histogram, name, doc, self._labels | labels, lambda: Histogram(bounds)
-        )
+        made = self._child(Histogram, name, doc, labels, lambda: Histogram(bounds))
         assert isinstance(made, Histogram)
         return made
+
+    def _child(
+        self,
+        kind: type[Child],
+        name: str,
+        doc: str,
+        more: Mapping[str, str],
+        make: Callable[[], Child],
+    ) -> Child:
+        labels: Mapping[str, str] = self._labels | dict(more)
+        if not self._rewrites:
+            return self._store.child(kind, name, doc, labels, make)
+        key = name, tuple(sorted(more.items()))
+        found = self._known.get(key)
+        if found is None:
+            found = self._known[key] = self._rewritten(kind, name, doc, labels, make)
+        return found
+
+    def _rewritten(
+        self,
+        kind: type[Child],
+        name: str,
+        doc: str,
+        labels: Mapping[str, str],
+        make: Callable[[], Child],
+    ) -> Child:
+        for rewrite in self._rewrites:
+            renamed = rewrite(name, labels)
+            if renamed is None:
+                return make()  # it still counts for whoever holds the handle; nobody sees it
+            name, labels = renamed
+        return self._store.child(kind, name, doc, labels, make)
 
 
 def _number(child: Child) -> float:
@@ -303,34 +419,39 @@ def _number(child: Child) -> float:
     return child.read() if isinstance(child, Gauge) else 0.0
 
 
+def _shown(child: Child) -> Child:
+    return child.buckets or child if isinstance(child, Timer) else child
+
+
 def _samples(
-    name: str, labels: dict[str, str], child: Child, quantiles: Iterable[float]
+    name: str, labels: Mapping[str, str], child: Child, quantiles: Iterable[float]
 ) -> Iterator[tuple[str, str, Mapping[str, str], float]]:
-    if isinstance(child, Timer) and child.buckets is not None:
-        child = child.buckets
+    child = _shown(child)
     if isinstance(child, Timer):
         for quantile, value in child.quantiles(quantiles):
-            yield name, name, labels | {"quantile": str(quantile)}, value
+            yield name, name, {**labels, "quantile": str(quantile)}, value
         yield name, f"{name}_sum", labels, child.total
         yield name, f"{name}_count", labels, child.count
     elif isinstance(child, Histogram):
         running = 0
         for bound, count in zip((*child.bounds, float("inf")), child.counts, strict=True):
             running += count
-            yield name, f"{name}_bucket", labels | {"le": _value_text(bound)}, running
+            yield name, f"{name}_bucket", {**labels, "le": value_text(bound)}, running
         yield name, f"{name}_sum", labels, child.total
         yield name, f"{name}_count", labels, running
     else:
         yield name, name, labels, _number(child)
 
 
-def _value_text(value: float) -> str:
+def value_text(value: float) -> str:
+    """A number as the text formats write it."""
     if value == float("inf"):
         return "+Inf"
     return str(int(value)) if value == int(value) else repr(value)
 
 
-def _label_text(labels: Mapping[str, str]) -> str:
+def label_text(labels: Mapping[str, str]) -> str:
+    """Labels as the text formats write them, with their braces."""
     if not labels:
         return ""
     return "{" + ",".join(f'{key}="{_escape(value)}"' for key, value in labels.items()) + "}"

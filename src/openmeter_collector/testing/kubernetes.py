@@ -2,8 +2,9 @@
 
 Faithful in what matters to a client: lists in pages with tokens that expire (410 with a fresh token),
 watches that begin at a version, tell of bookmarks and end with an ERROR event once the version is
-compacted, optimistic locking (409), RBAC refusals (403) with the words of the real one, tokens (401).
-Not there: admission, defaulting, validation, server-side apply, patches, anything that controllers do.
+compacted, optimistic locking (409), RBAC refusals (403) with the words of the real one, tokens (401),
+selectors and leases that are refused. `tests/integration/kubernetes` asks the same of a real one.
+Not there: admission, defaulting, validation of other objects, patches, anything that controllers do.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ from typing import Any, Final
 import orjson
 from aiohttp import web
 
-from openmeter_collector.testing.selectors import matches_fields, matches_labels
+from openmeter_collector.testing.leases import wrong_lease
+from openmeter_collector.testing.selectors import matches_fields, matches_labels, wrong_selector
 
 Object = dict[str, Any]
 _GROUPS: Final = {"leases": "coordination.k8s.io"}
@@ -186,10 +188,15 @@ class FakeKubernetes:
                 f'{where.resource} is forbidden: User "me" cannot {verb} resource "{where.resource}" '
                 f'in API group "{_GROUPS.get(where.resource, "")}" {scope}',
             )
-        if verb == "watch":
+        if verb in {"list", "watch"}:
+            query = request.query
+            selectors = query.get("labelSelector", ""), query.get("fieldSelector", "")
+            wrong = wrong_selector(*selectors, where.resource)
+            if wrong:
+                return _refusal(400, "BadRequest", wrong)
+            if verb == "list":
+                return self._list(request, where)
             return await self._watch(request, where)
-        if verb == "list":
-            return self._list(request, where)
         body = orjson.loads(await request.read()) if request.can_read_body else {}
         return self._one(verb, where, body)
 
@@ -203,6 +210,10 @@ class FakeKubernetes:
         key = (where.namespace, where.name or str(body.get("metadata", {}).get("name", "")))
         group = _GROUPS.get(where.resource)
         shown = f"{where.resource}.{group}" if group else where.resource
+        if where.resource == "leases" and verb in {"create", "update"}:
+            code, why = wrong_lease(body)
+            if code:
+                return _refusal(code, "Invalid", f'{shown} "{key[1]}" is invalid: {why}')
         if verb == "create":
             if key in known:
                 return _refusal(409, "AlreadyExists", f'{shown} "{key[1]}" already exists')
@@ -216,6 +227,9 @@ class FakeKubernetes:
             self.remove(where.resource, key[1], key[0])
             return _json({"kind": "Status", "status": "Success"})
         given = body.get("metadata", {}).get("resourceVersion")
+        if not given and where.resource == "leases":
+            why = "metadata.resourceVersion: Invalid value: 0x0: must be specified for an update"
+            return _refusal(422, "Invalid", f'{shown} "{key[1]}" is invalid: {why}')
         if given and given != known[key]["metadata"]["resourceVersion"]:
             return _refusal(
                 409,

@@ -8,6 +8,37 @@ from typing import Any, Final
 
 _SET: Final = re.compile(r"^\s*(\S+)\s+(in|notin)\s+\(([^)]*)\)\s*$")
 _SPLIT: Final = re.compile(r",(?![^(]*\))")
+_NAME: Final = re.compile(r"^!?[A-Za-z0-9]([-A-Za-z0-9_./]*[A-Za-z0-9])?$")
+_FIELDS: Final = {
+    "pods": frozenset(
+        {
+            "spec.nodeName",
+            "spec.restartPolicy",
+            "spec.schedulerName",
+            "spec.serviceAccountName",
+            "spec.hostNetwork",
+            "status.phase",
+            "status.podIP",
+            "status.nominatedNodeName",
+        }
+    ),
+    "nodes": frozenset({"spec.unschedulable"}),
+}
+_OF_ALL: Final = frozenset({"metadata.name", "metadata.namespace"})
+
+
+def wrong_selector(labels: str, fields: str, resource: str) -> str:
+    """Why the API answers 400 to selectors, in its words; empty if it does not."""
+    for part in filter(str.strip, _SPLIT.split(labels)):
+        if not (_SET.match(part) or _NAME.match(re.split("!?==?", part)[0].strip())):
+            return f"unable to parse requirement: {part.strip()!r}"
+    for part in filter(None, fields.split(",")):
+        name, sign, _ = re.split("(!?==?)", part, maxsplit=1) if "=" in part else (part, "", "")
+        if not sign:
+            return f"invalid selector: '{fields}'; can't understand '{part}'"
+        if name not in _FIELDS.get(resource, frozenset()) | _OF_ALL:
+            return f"field label not supported: {name}"
+    return ""
 
 
 def matches_labels(selector: str, labels: Mapping[str, str]) -> bool:

@@ -68,6 +68,19 @@ def test_what_is_lost_is_filled_or_accepted_in_part(config):
     ]
 
 
+@pytest.mark.parametrize("action", ["accept", "fill"])
+def test_an_action_that_had_nothing_to_do_says_why(config, action):
+    elsewhere = called(action, "-c", config, "--from", "2023-11-15T00:00:00Z")
+    assert "no lost window lies between --from and --to" in elsewhere.output
+    assert "nothing was" not in called("accept", "-c", config).output
+    only_open = called(action, "-c", config)
+    assert "what is open is not lost, it is fetched as soon as the source answers" in (
+        only_open.output
+    )
+    found = orjson.loads(called(action, "-c", config, "--format", "json").output)
+    assert found[0]["changed"] is False
+
+
 def test_a_journal_that_is_in_use_is_not_changed(config):
     lock = FileLock(config.with_name("buffer.db"))
     try:

@@ -80,3 +80,16 @@ def test_the_address_of_the_destination_can_be_given(call):
     _, out = call(init, "--source", "demo", "--destination", "openmeter", "--url", "http://om:1",
                   "-o", "-")  # fmt: skip
     assert "url: ${OPENMETER_URL:http://om:1}" in out
+
+
+def test_what_to_do_next_is_written_as_the_command_was_called(call, monkeypatch):
+    monkeypatch.setenv("OPENMETER_COLLECTOR_CALLED_AS", "./dev collector")
+    _, out = call(init, "--source", "demo", "--destination", "local")
+    assert "  ./dev collector run -c collector.yaml\n" in out
+    assert "  ./dev collector sandbox " in out
+
+
+def test_whoever_looks_for_another_source_is_told_of_presets(call, monkeypatch):
+    monkeypatch.setattr("openmeter_collector.cli.init._can_ask", lambda: True)
+    _, out = call(init, input="demo\nstdout\n")
+    assert "openmeter-collector list presets" in out

@@ -70,7 +70,7 @@ def test_a_picture_says_what_an_operator_asks(url):
     assert "1.2.3  NOT READY  up 2.0 h" in text
     assert "cloudevents door" in text
     assert "12,345" in text
-    assert "oldest 3.0 s, drained in -, disk full in 25.0 h, dead letters 2" in text
+    assert "oldest 3.0 s, drained in -, full in 25.0 h, dead letters 2" in text
     assert "! 401: who are you" in text
     assert "\x1b" not in text
 

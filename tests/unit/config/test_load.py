@@ -292,7 +292,7 @@ def test_two_components_in_one_place_are_told():
     ],
 )
 def test_a_fault_in_a_mapping_has_its_place_in_the_file(monkeypatch, written, place, lint):
-    def compile_mapping(text):
+    def compile_mapping(text, how_to_read_files=""):
         lines = text.split("\n")
         line = next(i for i, one in enumerate(lines) if "BAD" in one)
         raise CodeError("a fault; a hint", line + 1, lines[line].index("BAD") + 1, "lint's words")

@@ -4,6 +4,8 @@ import pytest
 
 from openmeter_collector.cli.registry import standard_registry
 from openmeter_collector.config import Config, InvalidConfig, read
+from openmeter_collector.config.load import plain_values
+from openmeter_collector.config.render import render
 from openmeter_collector.config.templates import lint_template, with_templates
 
 GREET = """
@@ -109,6 +111,13 @@ def test_lint_runs_the_tests_of_a_template(tmp_path):
         f"{path}(1,1) test 'greets': lint error in resulting config: (0,1) unable to infer component type: aws_sqs"
         in found
     )
+
+
+def test_what_is_shown_of_a_config_is_the_template_and_not_what_it_makes(registry):
+    text = "pipeline: {processors: [{label: hi, greet: {whom: you}}]}"
+    shown = plain_values(render(read(text, registry, Config, env={}).or_raise()))
+    fields = {"whom": "you", "times": 1, "tags": ["a"], "mood": "glad"}
+    assert shown["pipeline"]["processors"] == [{"label": "hi", "greet": fields}]
 
 
 def test_faults_of_template_files_stop_the_start(tmp_path):

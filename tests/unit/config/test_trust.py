@@ -5,9 +5,10 @@ from contextlib import asynccontextmanager
 import pytest
 
 from openmeter_collector.api import field, processor
+from openmeter_collector.bloblang import SimpleDocument
 from openmeter_collector.cli.registry import standard_registry
 from openmeter_collector.config import Config, Stream, read
-from openmeter_collector.errors import ConfigError
+from openmeter_collector.errors import CollectorError, ConfigError
 from openmeter_collector.spec.trust import EVERYTHING, of_the_api, of_the_operator, powers_of
 
 WRITES = "output:\n  file:\n    path: /etc/passwd\n"
@@ -49,6 +50,52 @@ def test_what_comes_over_the_api_writes_no_files_unless_that_is_allowed():
     )
     assert "--allow-api files" in fault
     assert faults(WRITES, of_the_api("files")) == []
+
+
+READS = {
+    "pipeline: {processors: [{mapping: 'file:///etc/hostname'}]}": "files are not read here",
+    "pipeline: {processors: [{mapping: 'import \"/etc/hostname\"'}]}": "files are not read here",
+    "pipeline: {processors: [{mapping: 'from \"/etc/hostname\"'}]}": "files are not read here",
+    "pipeline: {processors: [{mapping: 'root = file(\"/etc/hostname\")'}]}": "files are not read here",
+    "pipeline: {processors: [{log: {message: '${! file(\"/etc/hostname\") }'}}]}": "files are not read here",
+    "pipeline: {processors: [{json_schema: {schema_path: 'file:///etc/hostname'}}]}": "field 'schema_path'",
+    "output: {http_client: {url: 'https://x', tls: {enabled: true, root_cas_file: /etc/hostname}}}": (
+        "field 'root_cas_file'"
+    ),
+    "output: {http_client: {url: 'https://x', tls: {client_certs: [{key_file: /etc/hostname}]}}}": (
+        "field 'key_file'"
+    ),
+    "input: {http_server: {address: ':1', cert_file: /etc/hostname}}": "field 'cert_file'",
+    "input: {schedule: {interval: 1m, input: {kubernetes_resources: {namespaces: [], kubeconfig: /etc/hostname}}}}": (
+        "field 'kubeconfig'"
+    ),
+    "output: {sql_raw: {driver: sqlite, dsn: 'file:/etc/hostname', query: x}}": "field 'driver'",
+}
+
+
+@pytest.mark.parametrize("text", READS)
+def test_what_comes_over_the_api_has_no_files_read_by_fields_or_mappings(text):
+    (fault,) = faults(text, of_the_api())
+    assert READS[text] in fault
+    assert "start with --allow-api files if you trust" in fault
+    assert not [
+        fault for fault in faults(text, of_the_api("files")) if "not" in fault and "here" in fault
+    ]
+
+
+def test_a_path_that_a_mapping_computes_is_refused_for_each_message():
+    text = "pipeline: {processors: [{mapping: 'root = file(this.path)'}]}"
+    stream = read(text, REGISTRY, Stream, env={}, trust=of_the_api()).or_raise()
+    mapping = stream.pipeline.processors[0].config.mapping.program
+    with pytest.raises(CollectorError, match="files are not read here"):
+        mapping.run([SimpleDocument(b'{"path":"/etc/hostname"}')], 0)
+
+
+def test_the_schema_that_published_configs_name_is_for_everybody():
+    text = (
+        "pipeline: {processors: [{json_schema: {schema_path: 'file://./cloudevents.spec.json'}}]}"
+    )
+    assert faults(text, of_the_api()) == []
 
 
 def test_a_file_of_the_operators_may_write_files_and_start_no_programs():

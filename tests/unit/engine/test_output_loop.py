@@ -52,7 +52,10 @@ def refuses_bad(batch):
 async def test_exactly_the_bad_events_become_dead_letters_and_the_rest_is_delivered_once(bad):
     sent = events(100, bad)
     buffer, output = MemoryBuffer([sent]), MemoryOutput(refuses_bad)
-    await deliver(buffer, output)
+    loop = await deliver(buffer, output)
+    assert loop.state.last_refusal == "400"
+    assert loop.state.last_refused == buffer.letters[-1].last_attempt
+    assert loop.state.last_failure == 0, "to be refused an event is no failure of delivery"
     assert sorted(letter.message.content for letter in buffer.letters) == sorted(
         one for one in sent if b"bad" in one
     )

@@ -100,7 +100,9 @@ async def test_what_a_component_mounts_is_served_until_it_ends():
 
     service = Service(MetricStore(), {"": pipeline()})
     async with served(service) as client:
-        async with service.mount(["/post", "/tree/"], app):
+        async with service.mount(["/post", "/tree/"], app, "For posts."):
+            async with client.get("/endpoints") as got:
+                assert (await got.json())["/post"] == "For posts."
             for path, wanted in (("/post", 201), ("/tree/a/b", 201), ("/postx", 404)):
                 async with client.get(path) as got:
                     assert got.status == wanted, path

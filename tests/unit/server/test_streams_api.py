@@ -46,7 +46,7 @@ async def serving(texts, shared="http: {enabled: false}", allowed=("files",)):
     )
     config = load(shared, how.registry(), env={})
     assert isinstance(config, Config)
-    library = Library(how, config)
+    library = Library(how, config, set())
     metrics = MetricStore()
     service = Service(metrics, streams=True)
     lines = []

@@ -6,6 +6,7 @@ import shutil
 import stat
 import subprocess
 import sys
+from dataclasses import replace
 
 import apsw
 import pytest
@@ -195,6 +196,18 @@ async def test_senders_are_put_off_at_max_bytes_and_let_in_when_there_is_room(tm
         (await journal.read()).settle(None)
         await waiting
         assert await sender(journal).write(b"x" * 60) is None
+
+
+async def test_the_room_that_is_left_is_told(tmp_path, sender):
+    options = JournalOptions(tmp_path / "b.db", max_bytes=100, min_free_bytes=0)
+    async with Journal.open(options) as journal:
+        await sender(journal).write(b"x" * 60)
+        assert journal.status().room_bytes == 40
+    async with Journal.open(replace(options, max_bytes=0)) as journal:
+        status = journal.status()
+        assert status.room_bytes == status.free_bytes
+    async with Journal.open(replace(options, max_bytes=0, min_free_bytes=1 << 62)) as journal:
+        assert journal.status().room_bytes == 0
 
 
 async def test_a_refused_writer_that_waits_for_room_lets_others_run(tmp_path, sender):

@@ -13,8 +13,8 @@
 {{- end }}
 
 {{- define "collector.selectorLabels" -}}
-app.kubernetes.io/name: {{ include "collector.name" . }}
-app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/name: {{ include "collector.name" . | quote }}
+app.kubernetes.io/instance: {{ .Release.Name | quote }}
 {{- end }}
 
 {{- define "collector.labels" -}}
@@ -32,19 +32,32 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- end }}
 {{- end }}
 
-{{/* Where the configuration comes from: the arguments of the collector. */}}
+{{/* The arguments of the collector: where the configuration comes from, and how many processes. */}}
 {{- define "collector.args" -}}
+{{- $args := list "run" -}}
 {{- if .Values.config -}}
-["run", "-c", "/etc/openmeter-collector/config.yaml"]
+{{- $args = concat $args (list "-c" "/etc/openmeter-collector/config.yaml") -}}
 {{- else if .Values.configFile -}}
-["run", "-c", {{ .Values.configFile | quote }}]
+{{- $args = concat $args (list "-c" .Values.configFile) -}}
 {{- else if .Values.existingConfig -}}
-["run", "-c", "/etc/openmeter-collector/config.yaml"]
+{{- $args = concat $args (list "-c" "/etc/openmeter-collector/config.yaml") -}}
 {{- else if .Values.preset -}}
-["run", "--preset", {{ .Values.preset | quote }}]
+{{- $args = concat $args (list "--preset" .Values.preset) -}}
 {{- else -}}
 {{- fail "One of 'config', 'configFile' or 'preset' is required" }}
 {{- end -}}
+{{- if gt (int .Values.workers) 1 -}}
+{{- $args = concat $args (list "--workers" (toString .Values.workers)) -}}
+{{- end -}}
+{{- toJson $args -}}
+{{- end }}
+
+{{/* Ports of probes and metrics, as a list of name and port: one for each worker, which counts for itself. */}}
+{{- define "collector.metricsPorts" -}}
+{{- range $at := until (int .Values.workers) }}
+- name: {{ if $at }}metrics-{{ $at }}{{ else }}metrics{{ end }}
+  port: {{ add 4195 $at }}
+{{- end }}
 {{- end }}
 
 {{- define "collector.configSecret" -}}

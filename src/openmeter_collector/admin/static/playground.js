@@ -5,30 +5,51 @@ const WAIT_MS = 150;
 
 /**
  * @param {HTMLElement} root where the playground is put
- * @param {(document: string, mapping: string) => Promise<object>} ask runs a mapping; see `attempt` in playground.py
+ * @param {(asked: object) => Promise<object>} ask runs a mapping; see `Asked` and `attempted` in attempt.py
  * @param {{document?: string, mapping?: string}} start what it begins with
+ * @returns what a page around it needs: `asked()`, `setDocument(text, metadata, lines)`, `setMapping(text, mode)`
  */
 export function mountPlayground(root, ask, start = {}) {
   const input = editor(root, "Document", "document", start.document ?? "");
+  const lines = checkbox("each line is a message");
+  const metadata = field("Metadata", "playground-metadata", "an object in JSON, for every message");
+  input.bar.append(lines.label, metadata.label);
   const mapping = editor(root, "Mapping", "mapping", start.mapping ?? "");
+  const mode = choice("Runs as", { mapping: "mapping: makes a new document", mutation: "mutation: changes the document" });
+  mapping.bar.append(mode.label);
   const result = panel(root);
   let timer = 0;
-  let turn = 0;
+  let running = false;
+  let changed = false;
 
+  const asked = () => ({
+    document: input.area.value,
+    mapping: mapping.area.value,
+    mode: mode.input.value,
+    lines: lines.input.checked,
+    metadata: metadata.input.value,
+  });
+
+  /** One attempt at a time: what is typed meanwhile is tried when its answer is there. */
   async function run() {
-    const mine = ++turn;
+    changed = running;
+    if (running) return;
+    running = true;
     let made;
     try {
-      made = await ask(input.area.value, mapping.area.value);
+      made = await ask(asked());
     } catch (error) {
       made = { error: `no answer: ${error.message}`, stage: "server", line: 0, column: 0, shown: "" };
     }
+    running = false;
     // An answer to what has been changed since is of no use.
-    if (mine === turn) show(made);
+    if (changed) run();
+    else show(made);
   }
 
   function show(made) {
-    mapping.mark(made.error && made.line ? made.line : 0);
+    const failed = made.error ? made : made.messages?.find((one) => one.error);
+    mapping.mark(failed?.line ?? 0);
     result.show(made);
   }
 
@@ -37,9 +58,59 @@ export function mountPlayground(root, ask, start = {}) {
     timer = setTimeout(run, WAIT_MS);
   }
 
-  for (const one of [input, mapping]) one.area.addEventListener("input", soon);
+  for (const one of [input.area, mapping.area, metadata.input]) one.addEventListener("input", soon);
+  for (const one of [lines.input, mode.input]) one.addEventListener("change", soon);
   result.onPlace((line, column) => mapping.place(line, column));
   run();
+  return {
+    asked,
+    setDocument(text, given = "", several = false) {
+      input.set(text);
+      metadata.input.value = given;
+      lines.input.checked = several;
+      soon();
+    },
+    setMapping(text, how = "mapping") {
+      mapping.set(text);
+      mode.input.value = how;
+      soon();
+    },
+  };
+}
+
+function labelled(text, input) {
+  const label = element("label", "setting");
+  label.append(input, " ", text);
+  return { label, input };
+}
+
+function checkbox(text) {
+  const input = element("input");
+  input.type = "checkbox";
+  return labelled(text, input);
+}
+
+function field(text, id, hint) {
+  const input = element("input", "metadata-text");
+  input.id = id;
+  input.placeholder = hint;
+  input.spellcheck = false;
+  input.autocomplete = "off";
+  const label = element("label", "setting wide");
+  label.append(`${text} `, input);
+  return { label, input };
+}
+
+function choice(text, options) {
+  const input = element("select");
+  for (const [value, shown] of Object.entries(options)) {
+    const option = element("option", "", shown);
+    option.value = value;
+    input.append(option);
+  }
+  const label = element("label", "setting");
+  label.append(`${text} `, input);
+  return { label, input };
 }
 
 function element(name, className, text = "") {
@@ -61,8 +132,9 @@ function editor(root, title, name, text) {
   area.spellcheck = false;
   area.autocapitalize = "off";
   area.value = text;
+  const bar = element("div", "bar");
   frame.append(gutter, area);
-  box.append(label, frame);
+  box.append(label, frame, bar);
   root.append(box);
   let marked = 0;
 
@@ -91,6 +163,13 @@ function editor(root, title, name, text) {
   number();
   return {
     area,
+    bar,
+    set(text) {
+      area.value = text;
+      area.setSelectionRange(0, 0);
+      marked = area.scrollTop = area.scrollLeft = 0;
+      number();
+    },
     mark(line) { marked = line; number(); },
     place(line, column) {
       const lines = area.value.split("\n");
@@ -139,12 +218,22 @@ function panel(root) {
     return parts;
   }
 
+  function one(made) {
+    return made.error === undefined ? success(made) : failure(made);
+  }
+
+  function several(messages) {
+    return messages.flatMap((made, index) => [element("h3", "", `Message ${index + 1}`), ...one(made)]);
+  }
+
   return {
     onPlace(go) { goTo = go; },
     show(made) {
-      const parts = made.error === undefined ? success(made) : failure(made);
+      const messages = made.messages ?? [made];
+      const parts = messages.length === 1 ? one(messages[0]) : several(messages);
+      if (!messages.length) parts.push(element("p", "note", "There is no message."));
       if (made.unsaved) parts.push(element("p", "error", made.unsaved));
-      box.classList.toggle("failed", made.error !== undefined);
+      box.classList.toggle("failed", messages.some((message) => message.error !== undefined));
       body.replaceChildren(...parts);
     },
   };

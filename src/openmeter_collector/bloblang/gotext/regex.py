@@ -2,7 +2,8 @@ r"""Regular expressions in the engine's syntax, which is that of RE2.
 
 They are checked and rewritten for Python's `re`. Differences that matter are taken care of:
 classes such as `\d` are ASCII, `$` is the end of the text, flags may stand anywhere, there is no
-lookaround and no backreference, and empty matches next to a match do not count.
+lookaround and no backreference, and empty matches next to a match do not count. Those that may take long
+are run by RE2 itself where it is installed.
 """
 
 from __future__ import annotations
@@ -11,12 +12,13 @@ import re
 import sys
 import unicodedata
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Final
 
 from openmeter_collector.bloblang.failure import Fail
+from openmeter_collector.bloblang.gotext.linear import Found, compile_linear
 
 _WORD: Final = "0-9A-Za-z_"
 _CLASSES: Final = {"d": "0-9", "w": _WORD, "s": r"\t\n\f\r "}
@@ -47,16 +49,26 @@ _MAX_REPEAT: Final = 1000
 
 @dataclass(frozen=True)
 class Pattern:
-    """A compiled expression."""
+    """A compiled expression.
+
+    Attributes:
+        names: of its groups, "" for those that have none.
+    """
 
     code: re.Pattern[str]
     names: tuple[str, ...]
+    linear: Callable[[str], Callable[[int], Found | None]] | None = None
 
-    def found(self, text: str) -> Iterator[re.Match[str]]:
+    def search(self, text: str) -> re.Match[str] | Found | None:
+        """The first match."""
+        return self.code.search(text) if self.linear is None else self.linear(text)(0)
+
+    def found(self, text: str) -> Iterator[re.Match[str] | Found]:
         """All matches from left to right."""
+        look = partial(self.code.search, text) if self.linear is None else self.linear(text)
         pos, last = 0, -1
         while pos <= len(text):
-            match = self.code.search(text, pos)
+            match = look(pos)
             if match is None:
                 return
             if match.end() == match.start():
@@ -80,7 +92,8 @@ def compile_pattern(pattern: str) -> Pattern:
             code = re.compile(text)
     except (re.error, RecursionError, OverflowError) as error:
         raise Fail(f"error parsing regexp: {error}: `{pattern}`") from None
-    return Pattern(code, tuple(translator.names))
+    linear = compile_linear(pattern) if translator.may_take_long else None
+    return Pattern(code, tuple(translator.names), linear)
 
 
 def _error(what: str, where: str) -> Fail:
@@ -98,6 +111,16 @@ class _Translator:
         self.flags = {"i": False, "m": False, "s": False, "U": False}
         self.depth: list[tuple[dict[str, bool], int]] = []
         self.opened = 0
+        self.endless = 0
+        self.repeats = 0
+
+    @property
+    def may_take_long(self) -> bool:
+        """Whether matching may take longer than in proportion to the text: anything that repeats is
+        tried in all its lengths, from each place on, and for each length of what repeats beside it.
+        """
+        anchored = self.out[:1] == [r"\A"] and "|" not in self.out
+        return self.repeats > 1 or (self.endless > 0 and not anchored)
 
     def run(self) -> str:
         pattern = self.pattern
@@ -230,6 +253,8 @@ class _Translator:
             high = int(match[3]) if match[3] else low if match[2] is None else 0
             if low > _MAX_REPEAT or high > _MAX_REPEAT or (match[3] and high < low):
                 raise _error("invalid repeat count", operator)
+        self.repeats += 1
+        self.endless += operator in {"*", "+"} or operator.endswith(",}")
         if self.flags["U"]:
             lazy = not lazy
         self.out.append(operator + ("?" if lazy else ""))

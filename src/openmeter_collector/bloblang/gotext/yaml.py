@@ -75,7 +75,7 @@ def load(text: str) -> Value:
 
 def _plain(value: Any, count: list[int]) -> Value:
     count[0] += 1
-    if count[0] > 10_000_000:
+    if count[0] > 1_000_000:
         raise Fail("failed to parse value as YAML: yaml: document contains excessive aliasing")
     if isinstance(value, dict):
         return {key: _plain(one, count) for key, one in value.items()}

@@ -8,7 +8,7 @@ from typing import Any, Final
 from openmeter_collector.bloblang.compare import equal
 from openmeter_collector.bloblang.convert import encode, get_number, get_string
 from openmeter_collector.bloblang.definition import Case, Query, method
-from openmeter_collector.bloblang.failure import Fail, TypeFail
+from openmeter_collector.bloblang.failure import Fail, TypeFail, bounded
 from openmeter_collector.bloblang.library.order import sorted_by
 from openmeter_collector.values.kinds import (
     DELETED,
@@ -191,6 +191,8 @@ def fold(value: Value, initial: Any, query: Query) -> Value:
     tally: Value = initial
     for one in _array(value):
         tally = query({"tally": tally, "value": one})
+        # What doubles with each element is soon larger than any memory.
+        bounded(tally)
     return tally
 
 

@@ -203,7 +203,7 @@ def var(name: str) -> Value:
     },
 )
 def range_(start: int, stop: int, step: int = 1) -> Any:
-    """An array of integers; more than ten million are an error."""
+    """An array of integers; more than a million are an error."""
     from openmeter_collector.values.kinds import Int64  # noqa: PLC0415
 
     if step == 0:
@@ -214,7 +214,7 @@ def range_(start: int, stop: int, step: int = 1) -> Any:
     if step > 0 and start >= stop:
         raise Fail(f"with positive step arg start ({start}) must be < stop ({stop})")
     size = abs(stop - start) // abs(step)
-    if size > 10_000_000:
+    if size > 1_000_000:
         raise Fail(f"a range of {size} numbers is too long")
     numbers: list[Value] = [Int64(start + step * index) for index in range(size)]
     return lambda: numbers

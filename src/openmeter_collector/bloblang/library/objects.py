@@ -7,7 +7,7 @@ from typing import Any
 from openmeter_collector.bloblang import paths
 from openmeter_collector.bloblang.convert import get_string
 from openmeter_collector.bloblang.definition import Case, method
-from openmeter_collector.bloblang.failure import Fail, TypeFail, type_name
+from openmeter_collector.bloblang.failure import Fail, TypeFail, bounded, type_name
 from openmeter_collector.values.kinds import Value
 
 
@@ -52,7 +52,7 @@ def merge(value: Value, with_: Any) -> Value:
 def _collect(left: Value, right: Value) -> Value:
     first = left if type(left) is list else [left]
     second = right if type(right) is list else [right]
-    return [*first, *second]
+    return bounded([*first, *second])
 
 
 def _combine(left: dict[str, Value], right: dict[str, Value], collide: Any) -> dict[str, Value]:

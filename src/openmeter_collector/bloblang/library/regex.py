@@ -7,14 +7,16 @@ from typing import Any
 
 from openmeter_collector.bloblang.convert import text_or_bytes
 from openmeter_collector.bloblang.definition import Case, method
+from openmeter_collector.bloblang.failure import Fail
+from openmeter_collector.bloblang.gotext.linear import Found
 from openmeter_collector.bloblang.gotext.regex import Pattern, compile_pattern
-from openmeter_collector.bloblang.library.text import like
+from openmeter_collector.bloblang.library.text import MAX_TEXT, like
 from openmeter_collector.values.kinds import Value
 
 _PARAMS = {"pattern": "A regular expression."}
 
 
-def _group(match: re.Match[str], index: int) -> str:
+def _group(match: re.Match[str] | Found, index: int) -> str:
     return match[index] or ""
 
 
@@ -26,7 +28,7 @@ def _group(match: re.Match[str], index: int) -> str:
 )
 def re_match(pattern: str) -> Any:
     """Whether an expression matches anywhere in the text."""
-    search = compile_pattern(pattern).code.search
+    search = compile_pattern(pattern).search
     return lambda value: search(text_or_bytes(value)) is not None
 
 
@@ -62,7 +64,7 @@ def re_find_all_submatch(pattern: str) -> Any:
     ]
 
 
-def _named(compiled: Pattern, match: re.Match[str], value: Value) -> dict[str, Value]:
+def _named(compiled: Pattern, match: re.Match[str] | Found, value: Value) -> dict[str, Value]:
     names = ("0", *(name or str(index) for index, name in enumerate(compiled.names, 1)))
     return {name: like(value, _group(match, index)) for index, name in enumerate(names)}
 
@@ -82,7 +84,7 @@ def re_find_object(pattern: str) -> Any:
     compiled = compile_pattern(pattern)
 
     def run(value: Value) -> Value:
-        match = compiled.code.search(text_or_bytes(value))
+        match = compiled.search(text_or_bytes(value))
         return {} if match is None else _named(compiled, match, value)
 
     return run
@@ -126,7 +128,7 @@ def re_replace_all(pattern: str, value: str) -> Any:
     """Replace all matches."""
     compiled = compile_pattern(pattern)
 
-    def replacement(match: re.Match[str]) -> str:
+    def replacement(match: re.Match[str] | Found) -> str:
         def group(reference: re.Match[str]) -> str:
             name = reference[1] or reference[2]
             if name is None:
@@ -142,10 +144,13 @@ def re_replace_all(pattern: str, value: str) -> Any:
     def run(receiver: Value) -> Value:
         text = text_or_bytes(receiver)
         parts: list[str] = []
-        last = 0
+        last = size = 0
         for match in compiled.found(text):
             parts += (text[last : match.start()], replacement(match))
             last = match.end()
+            size += len(parts[-1])
+            if size > MAX_TEXT:
+                raise Fail("the replacements make more than 64 MiB")
         return "".join(parts) + text[last:]
 
     return run

@@ -303,7 +303,17 @@ def replace_all_many(values: list[Any]) -> Any:
         text = text_or_bytes(value)
         if pattern is None:
             return value
-        return like(value, pattern.sub(lambda match: pairs[match[0]], text))
+        size = 0
+
+        def replacement(match: re.Match[str]) -> str:
+            nonlocal size
+            new = pairs[match[0]]
+            size += len(new)
+            if size > MAX_TEXT:
+                raise Fail("the replacements make more than 64 MiB")
+            return new
+
+        return like(value, pattern.sub(replacement, text))
 
     return run
 
@@ -358,10 +368,14 @@ def join(value: Value, delimiter: str | None = None) -> Value:
     if not isinstance(value, list):
         raise TypeFail(value, "array")
     parts: list[str] = []
+    size = len(delimiter or "") * len(value)
     for index, one in enumerate(value):
         if not isinstance(one, (str, bytes)):
             raise TypeFail(one, "string").under(f"failed to join element {index}: ")
         parts.append(get_string(one))
+        size += len(one)
+    if size > MAX_TEXT:
+        raise Fail(f"joining {len(value)} elements makes more than 64 MiB")
     return (delimiter or "").join(parts)
 
 

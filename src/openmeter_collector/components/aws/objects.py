@@ -145,12 +145,41 @@ async def open_object(
         try:
             answer = await client.get_object(**asked)
         except Exception as error:
+            if status_of(error) == 416 and etag:
+                # The content is the one that is meant, and all of it is before this place.
+                answer = await _empty(client, asked)
+                return S3Object(env, client, Place(bucket, key, etag), answer)
             if code_of(error) in {"NoSuchKey", "NoSuchVersion"} or status_of(error) in {412, 416}:
                 raise Missing(key) from error
             if code_of(error) == "InvalidObjectState":
                 raise Unreadable(f"{key}: it is archived; restore it first") from error
             raise
     return S3Object(env, client, Place(bucket, key, str(answer.get("ETag", ""))), answer)
+
+
+async def _empty(client: Any, asked: Mapping[str, Any]) -> dict[str, Any]:
+    """The answer to a request for what is behind the last byte."""
+    about = {name: value for name, value in asked.items() if name != "Range"}
+    try:
+        answer = await client.head_object(**about)
+    except Exception as error:
+        if status_of(error) in {404, 412}:
+            raise Missing(about["Key"]) from error
+        raise
+    return {**answer, "Body": _Nothing()}
+
+
+class _Nothing:
+    """A body without bytes."""
+
+    async def iter_chunks(self, size: int) -> AsyncGenerator[bytes, None]:
+        """None."""
+        del size
+        for nothing in b"":
+            yield bytes((nothing,))
+
+    def close(self) -> None:
+        """Nothing to let go of."""
 
 
 def _metadata_of(place: Place, answer: Mapping[str, Any], version: str) -> Metadata:

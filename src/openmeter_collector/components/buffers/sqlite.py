@@ -26,6 +26,7 @@ from openmeter_collector.api import (
     buffer,
     field,
 )
+from openmeter_collector.components.buffers.letter_news import Heard, letter_news
 from openmeter_collector.storage.group import Group
 from openmeter_collector.storage.journal import Journal, JournalOptions
 from openmeter_collector.storage.schema import volatile_filesystem
@@ -57,7 +58,7 @@ class Sqlite:
     are asked to come back later and nothing that was stored is touched.
 
     Events that the destination will never accept are kept in the same file as dead letters; see
-    `openmeter-collector dlq`. So are the books: what became of how many events, by source, type and
+    `openmeter-collector dlq`, which a line in the log says once a minute at most. So are the books: what became of how many events, by source, type and
     hour, in `openmeter-collector ledger`.
     """
 
@@ -136,9 +137,11 @@ class Sqlite:
             detect_conflicts=float(self.detect_conflicts),
         )
         async with AsyncExitStack() as stack:
+            # Around the journal: closing it is what files the last letters.
+            heard = await stack.enter_async_context(letter_news(env))
             journal = await stack.enter_async_context(Journal.open(options))
             _say_what_was_found(env, journal, options.path)
-            _measure(env, journal)
+            _measure(env, journal, heard)
             watch = BooksWatch(options.path, env.monotonic, partial(_say_not_audited, env))
             stack.push_async_callback(asyncio.to_thread, watch.close)
             env.metrics.gauge(
@@ -249,7 +252,7 @@ def _say_not_audited(env: Env, reason: str) -> None:
     )
 
 
-def _measure(env: Env, journal: Journal) -> None:
+def _measure(env: Env, journal: Journal, heard: Heard) -> None:
     metrics = env.metrics
     status = journal.status
     metrics.gauge("journal_events", "Events not delivered yet.", lambda: status().events)
@@ -283,6 +286,7 @@ def _measure(env: Env, journal: Journal) -> None:
     )
 
     def count(group: Group) -> None:
+        heard(group.letters)
         duplicates.add(group.duplicates)
         if group.conflicts:
             conflicts.add(len(group.conflicts))

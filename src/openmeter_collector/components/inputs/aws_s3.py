@@ -102,6 +102,14 @@ class SqsNotices:
         advanced=True,
         doc="How often messages that tell of no object are said in the log.",
     )
+    max_in_flight: int = field(
+        default=4,
+        minimum=1,
+        maximum=64,
+        ours=True,
+        doc="Objects that are read at the same time, begun in the order of the messages; those of a "
+        "FIFO queue one after the other.",
+    )
 
 
 @input("aws_s3", categories=("Services", "AWS"), examples=[HOURLY, QUEUE, NEW])
@@ -117,8 +125,13 @@ class AwsS3(AwsFields):
     with the `sqlite` buffer: after a crash, reading goes on inside the object that was being read. A
     run that came to its end starts from the first object the next time, as it always did; with
     `interval` every object (key and content) is read once for all runs. A message of the queue is kept
-    from others for as long as it is worked on, and deleted when all objects it tells of are safe.
-    `delete_objects` deletes what was read, and not what was put there since.
+    from others for as long as it is worked on, and deleted when all objects it tells of are safe; one
+    that comes again in spite of that goes on where its objects were. `delete_objects` deletes what was
+    read, and not what was put there since.
+
+    **What may come twice.** A queue of AWS gives a message to another replica when its time runs out
+    while the first one stands still, and now and then for no reason at all; a crash repeats the records
+    that were stored in its last moment. Both come with the same `s3_id`, and OpenMeter counts them once.
 
     **Ids.** The metadata `s3_id` is the same for the same record of the same object, whoever reads it
     and when: a hash of bucket, key and version (or content tag), and the number of the record in the
@@ -185,7 +198,12 @@ class AwsS3(AwsFields):
         async with (
             env.scanner(self.codec or self.scanner) as scanner,
             client_of(
-                "s3", self, _WHERE, extra="s3", path_style=self.force_path_style_urls
+                "s3",
+                self,
+                _WHERE,
+                extra="s3",
+                path_style=self.force_path_style_urls,
+                connections=32 + self.sqs.max_in_flight,
             ) as client,
         ):
             numbered = Numbered(scanner, "s3_id")
@@ -217,4 +235,5 @@ class AwsS3(AwsFields):
             warn_interval=float(sqs.zero_key_warn_interval),
             bucket=self.bucket,
             delete=self.delete_objects,
+            at_once=sqs.max_in_flight,
         )

@@ -41,7 +41,9 @@ class AwsSqs(AwsFields):
     """Takes messages from an SQS queue.
 
     A message is kept from others for as long as it is on its way, and deleted when it is safe. One that
-    was not delivered is given back at once (`reset_visibility`).
+    was not delivered is given back at once (`reset_visibility`). One whose time ran out all the same is
+    known again by its id while it is worked on and after it was deleted, and not passed on a second
+    time; after a crash, and from another replica, it may come twice, with the same `sqs_message_id`.
 
     Metadata: `sqs_message_id` (the same however often a message is received: use it as the id of
     events), `sqs_receipt_handle`, `sqs_approximate_receive_count`, and the message's own attributes.
@@ -98,17 +100,17 @@ class _Receiver:
                     MessageSystemAttributeNames=["All"],
                     MessageAttributeNames=["All"],
                 )
-                if messages:
-                    await intake.put(self._delivery(messages, held))
-                else:
+                taken = [(held.take(message), message) for message in messages]
+                new = [(one, message) for one, message in taken if one is not None]
+                if new:
+                    await intake.put(self._delivery(new, held))
+                if not messages:
                     await self._env.sleep(_IDLE)
 
-    def _delivery(self, messages: list[dict[str, Any]], held: Held) -> Delivery:
-        taken: list[HeldMessage] = [held.take(message) for message in messages]
-
+    def _delivery(self, taken: list[tuple[HeldMessage, dict[str, Any]]], held: Held) -> Delivery:
         def settle(failure: Exception | None) -> None:
             failed = by_index(failure, len(taken))
-            for index, one in enumerate(taken):
+            for index, (one, _) in enumerate(taken):
                 if index not in failed:
                     held.done(one, delete=self._config.delete_message)
                 elif self._config.reset_visibility:
@@ -116,7 +118,7 @@ class _Receiver:
                 else:
                     held.leave(one)
 
-        return Delivery([_message(message) for message in messages], settle)
+        return Delivery([_message(message) for _, message in taken], settle)
 
 
 def _message(given: Mapping[str, Any]) -> Message:

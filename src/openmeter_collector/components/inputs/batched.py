@@ -37,6 +37,7 @@ class Batched:
     """Reads from a child input and hands over batches instead of single messages."""
 
     every_worker: ClassVar[bool] = True
+    only_holds_others: ClassVar[bool] = True
 
     child: InputNode = field(doc="The input to read from.")
     policy: BatchPolicy = field(default_factory=BatchPolicy, doc="When a batch is complete.")

@@ -42,6 +42,7 @@ class BrokerInput:
     """
 
     every_worker: ClassVar[bool] = True
+    only_holds_others: ClassVar[bool] = True
 
     copies: int = field(default=1, minimum=1, doc="How often each input is opened.")
     inputs: list[InputNode] = field(doc="The inputs.", minimum=1)

@@ -35,10 +35,13 @@ from openmeter_collector.values.bodies import BodyError, open_body
 class TlsFiles:
     """A certificate for the listener."""
 
-    cert_file: str = field(default="", doc="PEM file with the certificate and its chain.")
-    key_file: str = field(default="", doc="PEM file with its private key.")
+    cert_file: str = field(
+        default="", file=bool, doc="PEM file with the certificate and its chain."
+    )
+    key_file: str = field(default="", file=bool, doc="PEM file with its private key.")
     client_ca_file: str = field(
         default="",
+        file=bool,
         doc="PEM file with the authorities of client certificates. When set, clients without a "
         "certificate of theirs are refused (mTLS).",
     )

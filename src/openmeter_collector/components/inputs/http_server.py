@@ -153,8 +153,10 @@ class HttpServer:
         default=Duration("5s"), doc="How long a request waits for its acknowledgement."
     )
     rate_limit: RateLimitRef = field(default="", doc="A rate limit resource, asked per request.")
-    cert_file: str = field(default="", advanced=True, doc="Certificate, PEM; needs `address`.")
-    key_file: str = field(default="", advanced=True, doc="Its private key, PEM.")
+    cert_file: str = field(
+        default="", file=bool, advanced=True, doc="Certificate, PEM; needs `address`."
+    )
+    key_file: str = field(default="", file=bool, advanced=True, doc="Its private key, PEM.")
     cors: Cors = field(default_factory=Cors, advanced=True, doc="Cross-origin requests.")
     sync_response: SyncResponse = field(
         default_factory=SyncResponse, doc="How responses from the pipeline are sent."
@@ -162,6 +164,7 @@ class HttpServer:
     tcp: Tcp = field(default_factory=Tcp, advanced=True, doc="Options of the listening socket.")
     client_ca_file: str = field(
         default="",
+        file=bool,
         ours=True,
         advanced=True,
         doc="Authorities of client certificates; clients without one are refused (mTLS).",

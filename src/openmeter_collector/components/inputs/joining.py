@@ -149,8 +149,8 @@ class _Joiner:
 
     async def _iteration(self, turn: int) -> None:
         part = _Part(self._join, turn, self._env, self._emit)
-        holds = [Hold() for _ in self._nodes]
         async with asyncio.TaskGroup() as tasks:
+            holds = [Hold(tasks) for _ in self._nodes]
             for at, (node, hold) in enumerate(zip(self._nodes, holds, strict=True)):
                 part.in_last = at == len(self._nodes) - 1
                 running = tasks.create_task(self._child(node, hold, part))

@@ -90,7 +90,7 @@ class KubernetesResources:
         maximum=5000,
         doc="Objects in one request.",
     )
-    kubeconfig: str = field(default="", ours=True, doc=KUBECONFIG)
+    kubeconfig: str = field(default="", ours=True, file=bool, doc=KUBECONFIG)
     context: str = field(default="", ours=True, doc=CONTEXT)
 
     @asynccontextmanager

@@ -118,7 +118,7 @@ class KubernetesUsage:
     storage: bool = field(
         default=False, doc="Tell the storage classes of claims; they are listed once a window."
     )
-    kubeconfig: str = field(default="", doc=KUBECONFIG)
+    kubeconfig: str = field(default="", file=bool, doc=KUBECONFIG)
     context: str = field(default="", doc=CONTEXT)
     catch_up: CatchUp = field(default_factory=CatchUp, doc="Windows that were missed or failed.")
 

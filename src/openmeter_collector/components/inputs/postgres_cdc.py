@@ -25,6 +25,7 @@ from openmeter_collector.api import (
     Retryable,
     field,
     input,  # noqa: A004
+    install_extra,
 )
 from openmeter_collector.components.aws.rds import RdsAuth
 from openmeter_collector.components.sql.beginning import (
@@ -195,8 +196,7 @@ class _Follower:
             import psycopg  # noqa: PLC0415 - an extra
         except ImportError as error:
             raise ConfigError(
-                f"{env.node.display()}: the driver for PostgreSQL is missing; "
-                "pip install openmeter-collector[postgres]"
+                f"{env.node.display()}: the driver for PostgreSQL is missing; {install_extra('postgres')}"
             ) from error
         self._psycopg = psycopg
         self._config = config

@@ -190,7 +190,7 @@ class PrometheusInput:
         doc="Further fields of each request, such as `dedup: 'true'` for Thanos.",
     )
     bearer_token_file: str = field(
-        default="", ours=True, doc="A file with a token to send; read for each request."
+        default="", file=bool, ours=True, doc="A file with a token to send; read for each request."
     )
     basic_auth: HttpBasicAuth = field(
         default_factory=HttpBasicAuth, ours=True, doc="User name and password."

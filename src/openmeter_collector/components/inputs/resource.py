@@ -20,6 +20,7 @@ class ResourceInput:
     """Reads from an input that is defined once, under `input_resources`, and used by its label."""
 
     every_worker: ClassVar[bool] = True
+    only_holds_others: ClassVar[bool] = True
 
     label: InputRef = field(doc="Label of the input resource.")
 

@@ -209,30 +209,5 @@ class SeenMemory(_Memory):
         return tuple(made)
 
 
-class NewestMemory(_Memory):
-    """Only how far the object at hand was read: for objects that somebody else tells of."""
-
-    async def load(self) -> None:
-        """Take up what was remembered.
-
-        Raises:
-            Retryable: it cannot be read now.
-        """
-        self._found = orjson.loads(await self._state.load("object") or b"{}")
-
-    def moved(self) -> None:
-        super().moved()
-        while self._open and self._open[0].finished:
-            self._open.popleft()
-
-    def checkpoints(self) -> tuple[Checkpoint, ...]:
-        """What has changed since the last time, to be made true; nothing when nothing has."""
-        oldest = self._oldest()
-        if not self._changed or oldest is None:
-            return ()
-        self._changed = False
-        return (self._state.checkpoint("object", orjson.dumps(oldest)),)
-
-
 def _part_name(shard: int) -> str:
     return f"seen/{shard:02x}"

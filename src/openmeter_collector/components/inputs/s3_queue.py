@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import unquote_plus
@@ -22,12 +22,14 @@ from openmeter_collector.api import (
 )
 from openmeter_collector.components.aws.objects import Deleter, Missing, S3Object, open_object
 from openmeter_collector.components.aws.queue import Held, HeldMessage, receive, visibility_of
-from openmeter_collector.components.inputs.s3_memory import Entry, NewestMemory
+from openmeter_collector.components.inputs.s3_queue_memory import QueueMemory, Told
 
 _IDLE: Final = 0.5
 """Seconds before a queue that had nothing is asked again."""
 _MOST_HELD: Final = 1000
 """Messages that are worked on at the same time."""
+_AHEAD: Final = 16
+"""Deliveries of one object that are not settled yet: what a crash may repeat of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +47,7 @@ class Notices:
     warn_interval: float
     bucket: str
     delete: bool
+    at_once: int
 
 
 class NoTarget(Exception):
@@ -52,7 +55,7 @@ class NoTarget(Exception):
 
 
 class Listener:
-    """An `Input`: one queue, one object at a time."""
+    """An `Input`: one queue, and several objects at the same time, begun in the order of its messages."""
 
     def __init__(self, env: Env, s3: Any, sqs: Any, scanner: Scanner, notices: Notices) -> None:
         self._env = env
@@ -60,9 +63,12 @@ class Listener:
         self._sqs = sqs
         self._scanner = scanner
         self._notices = notices
-        self._memory = NewestMemory(env)
+        self._memory = QueueMemory(env)
         self._deleter = Deleter(env, s3)
         self._marking = False
+        # The order of a FIFO queue is that of its objects.
+        in_order = notices.url.endswith(".fifo")
+        self._room = asyncio.Semaphore(1 if in_order else notices.at_once)
         self._warned = float("-inf")
         self._unreadable = env.metrics.counter(
             "input_source_unreadable", "Objects that could not be read to their end."
@@ -77,31 +83,42 @@ class Listener:
         notices = self._notices
         await self._memory.load()
         visibility = await visibility_of(self._sqs, notices.url)
-        held = Held(self._env, self._sqs, notices.url, visibility)
+        held = Held(self._env, self._sqs, notices.url, visibility, self._memory.deleted)
         try:
-            async with held.kept():
-                while True:
-                    held.check()
-                    await held.fewer_than(_MOST_HELD)
-                    messages = await receive(
-                        self._sqs,
-                        notices.url,
-                        MaxNumberOfMessages=notices.max_messages,
-                        WaitTimeSeconds=notices.wait_seconds,
-                        MessageSystemAttributeNames=["SentTimestamp"],
-                    )
-                    # All of them are kept from others before the first is worked on.
-                    taken = [(message, held.take(message)) for message in messages]
-                    for message, one in taken:
-                        await self._message(message, held, one, intake)
-                    if not messages:
-                        await self._env.sleep(_IDLE)
+            async with held.kept(), asyncio.TaskGroup() as objects:
+                await self._listen(held, intake, objects)
         finally:
             await asyncio.shield(self._deleter.close())
 
+    async def _listen(self, held: Held, intake: Intake, objects: asyncio.TaskGroup) -> None:
+        notices = self._notices
+        while True:
+            held.check()
+            await held.fewer_than(_MOST_HELD)
+            messages = await receive(
+                self._sqs,
+                notices.url,
+                MaxNumberOfMessages=notices.max_messages,
+                WaitTimeSeconds=notices.wait_seconds,
+                MessageSystemAttributeNames=["SentTimestamp"],
+            )
+            # All of them are kept from others before the first is worked on.
+            taken = [(message, held.take(message)) for message in messages]
+            for message, one in taken:
+                if one is not None:
+                    await self._message(message, held, one, intake, objects)
+            if not messages:
+                await self._env.sleep(_IDLE)
+
     async def _message(
-        self, message: Mapping[str, Any], held: Held, one: HeldMessage, intake: Intake
+        self,
+        message: Mapping[str, Any],
+        held: Held,
+        one: HeldMessage,
+        intake: Intake,
+        objects: asyncio.TaskGroup,
     ) -> None:
+        """Begin with the objects of a message as soon as there is room."""
         notices = self._notices
         sent = int(message.get("Attributes", {}).get("SentTimestamp", 0)) / 1000
         if sent and notices.delay:
@@ -121,8 +138,15 @@ class Listener:
             held.done(one)  # the test event that S3 sends when notifications are set up
             return
         work = _Work(held, one, len(targets), notices.after_failure)
-        for bucket, key in targets:
-            await self._object(bucket, key, work, intake)
+        for target in targets:
+            await self._room.acquire()
+            objects.create_task(self._in_room(target, work, intake))
+
+    async def _in_room(self, target: tuple[str, str], work: _Work, intake: Intake) -> None:
+        try:
+            await self._object(*target, work, intake)
+        finally:
+            self._room.release()
 
     def _warn(self, one: HeldMessage, error: NoTarget) -> None:
         now = self._env.monotonic()
@@ -136,64 +160,72 @@ class Listener:
             )
 
     async def _object(self, bucket: str, key: str, work: _Work, intake: Intake) -> None:
+        told = self._memory.begin(work.message, bucket, key)
+        if told.finished:
+            work.finished()  # its message came again before it was deleted
+            return
+        if work.over:
+            return
         try:
-            opened, start = await self._opened(bucket, key)
+            opened, start = await self._opened(bucket, key, told)
         except Missing:
             self._env.log.warning("an object was deleted before it was read", key=key)
-            work.finished()
+            self._finished(told, work)
             return
         except Unreadable as error:
             self._cannot(key, error, work)
             return
-        entry = self._memory.begin(f"{bucket}/{key}", opened.place.etag, start)
+        etag = opened.place.etag
 
         def safe(position: Position) -> None:
-            entry.reached = position
+            told.safe(etag, position)
             self._memory.moved()
 
         def finished() -> None:
-            entry.finished = True
-            self._memory.moved()
             self._objects.add()
             if self._notices.delete:
                 # The object first: without its message nobody would ever find it again.
-                self._deleter.delete(opened, work.finished)
+                self._deleter.delete(opened, lambda: self._finished(told, work))
             else:
-                work.finished()
+                self._finished(told, work)
 
         chunks = opened.chunks((start.offset or 0) if self._scanner.seeks(key) else 0)
         source = Source(key, chunks, {**opened.metadata, "s3_id": opened.identity}, start)
         reading = Reading(self._scanner, source, safe=safe, finished=finished)
+        ahead = asyncio.Semaphore(_AHEAD)
         try:
-            while (delivery := await reading.next()) is not None:
-                await intake.put(self._marked(delivery, work, entry))
+            while not work.over and (delivery := await reading.next()) is not None:
+                await ahead.acquire()
+                await intake.put(self._marked(delivery, work, ahead.release))
         except Unreadable as error:
             self._cannot(key, error, work)
-            self._memory.drop(entry)
         finally:
             await reading.close()
             await chunks.aclose()
             opened.close()
 
-    async def _opened(self, bucket: str, key: str) -> tuple[S3Object, Position]:
-        """Open an object, at the place a life before this one had come to."""
+    async def _opened(self, bucket: str, key: str, told: Told) -> tuple[S3Object, Position]:
+        """Open an object, at the place that it was read to for the same message."""
+        start = told.reached
+        if start.records:
+            offset = (start.offset or 0) if self._scanner.seeks(key) else 0
+            try:
+                opened = await open_object(
+                    self._env, self._s3, bucket, key, start=offset, etag=told.etag
+                )
+            except Missing:
+                pass  # not the content that was begun with
+            else:
+                return opened, start
         opened = await open_object(self._env, self._s3, bucket, key)
-        etag = opened.place.etag
-        start = self._memory.start_of(f"{bucket}/{key}", etag)
-        if start is None:
-            return opened, Position()
-        offset = (start.offset or 0) if self._scanner.seeks(key) else 0
-        if not offset:
-            return opened, start
-        opened.close()
-        try:
-            return await open_object(
-                self._env, self._s3, bucket, key, start=offset, etag=etag
-            ), start
-        except Missing:
-            return await open_object(self._env, self._s3, bucket, key), Position()
+        return opened, told.start(opened.place.etag)
 
-    def _marked(self, delivery: Delivery, work: _Work, entry: Entry) -> Delivery:
+    def _finished(self, told: Told, work: _Work) -> None:
+        told.finished = True
+        self._memory.moved()
+        work.finished()
+
+    def _marked(self, delivery: Delivery, work: _Work, settled: Callable[[], None]) -> Delivery:
         """The same, carrying what is settled by now, unless an earlier one still does."""
         checkpoints = () if self._marking else self._memory.checkpoints()
         self._marking = self._marking or bool(checkpoints)
@@ -202,8 +234,8 @@ class Listener:
             if checkpoints:
                 self._marking = False
             delivery.settle(failure)
+            settled()
             if failure is not None:
-                self._memory.drop(entry)
                 work.failed()
 
         return Delivery(delivery.batch, settle, checkpoints)
@@ -220,13 +252,23 @@ class Listener:
 
 
 class _Work:
-    """What one message tells of."""
+    """What one message tells of.
+
+    Attributes:
+        over: it was given back, and what is left of it is read when it comes again.
+    """
 
     def __init__(self, held: Held, message: HeldMessage, objects: int, after_failure: int) -> None:
         self._held = held
         self._message = message
         self._left = objects
         self._after_failure = after_failure
+        self.over = False
+
+    @property
+    def message(self) -> str:
+        """Its id."""
+        return self._message.id
 
     def finished(self) -> None:
         """One object is dealt with."""
@@ -236,6 +278,7 @@ class _Work:
 
     def failed(self) -> None:
         """Something of it was not delivered: the message comes again."""
+        self.over = True
         self._held.give_back(self._message, self._after_failure)
 
     def unreadable(self) -> None:

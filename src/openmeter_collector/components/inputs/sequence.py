@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import ClassVar
 
 from openmeter_collector.api import (
     Env,
@@ -61,8 +62,11 @@ class Sequence:
     The sources are told that they are done with (files deleted, positions remembered) when all joined
     messages are safe, and not if they gave other messages from one iteration to the next. Only inputs
     that read a source to its end can be joined, such as `file`, `csv`, `aws_s3`, `sql_select`, `stdin`
-    (in one iteration); one that loses its connection has the join begin anew.
+    (in one iteration), and `broker`, `batched`, `resource` and `sequence` of such; one that loses its connection has
+    the join begin anew.
     """
+
+    only_holds_others: ClassVar[bool] = True
 
     inputs: list[InputNode] = field(doc="The inputs, in order.", minimum=1)
     sharded_join: ShardedJoin = field(

@@ -34,7 +34,8 @@ class _Shown:
     def __init__(self, store: MetricStore) -> None:
         self._store = store
 
-    def page(self) -> Page:
+    def page(self, accept: str = "") -> Page:
+        del accept
         figures = {}
         for _, sample, labels, value in self._store.samples():
             inside = ",".join(f'{key}="{text}"' for key, text in labels.items())

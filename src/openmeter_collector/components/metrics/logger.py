@@ -64,7 +64,8 @@ class _Reporter:
         self._since_last = config.flush_metrics
         self._last: dict[tuple[str, tuple[tuple[str, str], ...]], float] = {}
 
-    def page(self) -> Page | None:
+    def page(self, accept: str = "") -> Page | None:
+        del accept
         return None
 
     async def run(self) -> None:

@@ -19,5 +19,6 @@ class NoMetrics:
 
 
 class _Nothing:
-    def page(self) -> Page | None:
+    def page(self, accept: str = "") -> Page | None:
+        del accept
         return None

@@ -23,6 +23,7 @@ from openmeter_collector.api import (
     raise_for_answer,
     section,
 )
+from openmeter_collector.telemetry import openmetrics
 
 SCRAPED = Example(
     "Scraped at /metrics, with figures of the process",
@@ -76,6 +77,10 @@ class Prometheus:
     Names have no prefix; each metric of a component carries the labels `label` and `path`, and
     `stream` where several streams run. Timers are summaries in nanoseconds, or, with
     `use_histogram_timing`, histograms in seconds.
+
+    With `use_histogram_timing` and a tracer, buckets name the latest trace in which something took that
+    long, for those who ask for OpenMetrics (Prometheus with `exemplar-storage`). Names are the same in
+    both formats.
 
     `mapping` beside `prometheus` renames, labels or drops metrics: it is asked once for each, `this`
     is the name, metadata are the labels, and `deleted()` drops it.
@@ -152,7 +157,11 @@ class _Shown:
         self._store = store
         self._process = process
 
-    def page(self) -> Page:
+    def page(self, accept: str = "") -> Page:
+        if openmetrics.wanted(accept, gains=openmetrics.has_examples(self._store)):
+            body = openmetrics.exposition(self._store, whole=not self._process)
+            more = _process_metrics(whole=True) if self._process else b""
+            return Page(openmetrics.CONTENT_TYPE, body + more)
         body = self._store.exposition()
         return Page(_TEXT, body + _process_metrics() if self._process else body)
 
@@ -197,11 +206,17 @@ class _Pusher:
             self._env.log.warning("metrics were not pushed", error=str(error))
 
 
-def _process_metrics() -> bytes:
-    """Memory, processor time and open files of this process, under their usual names."""
+def _process_metrics(*, whole: bool = False) -> bytes:
+    """Memory, processor time and open files of this process, under their usual names.
+
+    Args:
+        whole: as OpenMetrics, with its mark of the end.
+    """
     # Imported at the first scrape: it is not needed to take events.
-    from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest  # noqa: PLC0415
+    from prometheus_client import CollectorRegistry, ProcessCollector  # noqa: PLC0415
+    from prometheus_client.exposition import choose_encoder  # noqa: PLC0415 - as above
 
     registry = CollectorRegistry()
     ProcessCollector(registry=registry)
-    return generate_latest(registry)
+    encode, _ = choose_encoder(openmetrics.CONTENT_TYPE if whole else "")
+    return encode(registry)

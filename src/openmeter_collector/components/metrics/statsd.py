@@ -101,7 +101,8 @@ class _Sender:
         self._socket: asyncio.DatagramTransport | None = None
         self._unreachable = False
 
-    def page(self) -> Page | None:
+    def page(self, accept: str = "") -> Page | None:
+        del accept
         return None
 
     async def run(self) -> None:

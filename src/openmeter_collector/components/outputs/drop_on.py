@@ -186,7 +186,7 @@ class _Dropper:
 
     def _matches(self, error: Exception) -> bool:
         text = str(error)
-        return self._all or any(pattern.code.search(text) for pattern in self._patterns)
+        return self._all or any(pattern.search(text) for pattern in self._patterns)
 
 
 async def _outcome(child: Output, batch: Batch) -> Exception | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Any, Final
 
-from openmeter_collector.api import ConfigError
+from openmeter_collector.api import ConfigError, install_extra
 
 ALGORITHMS: Final = frozenset({"snappy", "lz4"})
 _LZ4_RATIO: Final = 255
@@ -22,8 +22,7 @@ def library(algorithm: str, where: str) -> Any:
         return import_module("cramjam")
     except ImportError as error:
         raise ConfigError(
-            f"{where}: {algorithm} needs the extra 'bloblang'; run: "
-            "pip install 'openmeter-collector[bloblang]'"
+            f"{where}: {algorithm} needs the extra 'bloblang'; run: {install_extra('bloblang')}"
         ) from error
 
 

@@ -19,6 +19,7 @@ from openmeter_collector.api import (
     Processor,
     Value,
     field,
+    install_extra,
     processor,
 )
 from openmeter_collector.components.processors.common import Flag
@@ -68,6 +69,7 @@ class Grok:
     )
     pattern_paths: list[str] = field(
         default_factory=list,
+        file=bool,
         doc="Files with more patterns: a name, a space and the expression on each line. Folders and "
         "`*`, `**` are understood.",
     )
@@ -189,7 +191,7 @@ def _compiled(
         import re2  # type: ignore[import-untyped,unused-ignore]  # noqa: PLC0415 - an extra
     except ImportError as error:
         raise ConfigError(
-            f"{where} needs the extra 'grok'; run: pip install 'openmeter-collector[grok]'"
+            f"{where} needs the extra 'grok'; run: {install_extra('grok')}"
         ) from error
     options = re2.Options()
     options.log_errors = False

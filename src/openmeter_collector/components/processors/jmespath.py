@@ -14,6 +14,7 @@ from openmeter_collector.api import (
     Processor,
     Value,
     field,
+    install_extra,
     processor,
 )
 from openmeter_collector.components.processors.common import Flag
@@ -51,8 +52,7 @@ class Jmespath:
             from jmespath.exceptions import JMESPathError  # noqa: PLC0415
         except ImportError as error:
             raise ConfigError(
-                f"{where} needs the extra 'jmespath'; run: "
-                "pip install 'openmeter-collector[jmespath]'"
+                f"{where} needs the extra 'jmespath'; run: {install_extra('jmespath')}"
             ) from error
         try:
             compiled = jmespath.compile(self.query)

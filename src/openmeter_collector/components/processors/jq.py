@@ -22,6 +22,7 @@ from openmeter_collector.api import (
     Message,
     Value,
     field,
+    install_extra,
     processor,
 )
 from openmeter_collector.components.processors.child_process import Child, ProgramFailed
@@ -87,9 +88,7 @@ class Jq:
         """Start the process and compile the program in it."""
         where = f"{env.node.where} jq"
         if find_spec("jq") is None:
-            raise ConfigError(
-                f"{where} needs the extra 'jq'; run: pip install 'openmeter-collector[jq]'"
-            )
+            raise ConfigError(f"{where} needs the extra 'jq'; run: {install_extra('jq')}")
         running = _Asking(self, env)
         try:
             await running.start()

@@ -48,6 +48,11 @@ def _check_path(path: str) -> str | None:
     return f"{path!r} is no address of a schema; it starts with file://, http:// or https://"
 
 
+def _is_file(path: str) -> bool:
+    """Whether it is a file other than the one that published configs name, which comes with us."""
+    return path.startswith("file://") and path != f"file://./{_SHIPPED}"
+
+
 @processor("json_schema", categories=("Mapping",), examples=[CLOUD_EVENTS])
 class JsonSchema:
     """Checks each message against a JSON Schema. A message that does not fit is flagged, unchanged.
@@ -69,6 +74,7 @@ class JsonSchema:
         doc="Where the schema is: `file://` and a path, or an `http://` or `https://` address.",
         examples=["file://./cloudevents.spec.json"],
         lint=_check_path,
+        file=_is_file,
     )
 
     @asynccontextmanager

@@ -11,7 +11,7 @@ from typing import Any, Final, Protocol
 
 import xxhash
 
-from openmeter_collector.api import ConfigError
+from openmeter_collector.api import ConfigError, install_extra
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -143,8 +143,7 @@ def _cramjam(algorithm: str) -> Any:
         return getattr(importlib.import_module("cramjam"), algorithm)
     except ImportError:
         raise ConfigError(
-            f"decompress: {algorithm} needs a library that is not installed; run: "
-            "pip install 'openmeter-collector[files]'"
+            f"decompress: {algorithm} needs a library that is not installed; run: {install_extra('files')}"
         ) from None
 
 

@@ -111,6 +111,6 @@ class _Switch:
 
     def _chosen(self, name: str) -> Scanner | None:
         for pattern, child in self._cases:
-            if pattern is None or pattern.code.search(name):
+            if pattern is None or pattern.search(name):
                 return child
         return None

@@ -19,6 +19,7 @@ from openmeter_collector.api import (
     Rejected,
     Retryable,
     Value,
+    install_extra,
 )
 from openmeter_collector.components.sql.contract import Block, Insert, Options, Row, Statement
 from openmeter_collector.components.sql.marks import block_of, too_many
@@ -141,8 +142,7 @@ class ClickHouse:
             from clickhouse_connect.driver import exceptions  # noqa: PLC0415
         except ImportError as error:
             raise ConfigError(
-                f"{options.where}: the driver for ClickHouse is missing; "
-                "pip install openmeter-collector[clickhouse]"
+                f"{options.where}: the driver for ClickHouse is missing; {install_extra('clickhouse')}"
             ) from error
         self._library = clickhouse_connect
         self._errors: tuple[type[Exception], ...] = (exceptions.ClickHouseError, OSError)

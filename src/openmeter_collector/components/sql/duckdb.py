@@ -10,7 +10,14 @@ from decimal import Decimal
 from typing import Any, Final
 from uuid import UUID
 
-from openmeter_collector.api import CollectorError, ConfigError, Rejected, Retryable, Value
+from openmeter_collector.api import (
+    CollectorError,
+    ConfigError,
+    Rejected,
+    Retryable,
+    Value,
+    install_extra,
+)
 from openmeter_collector.components.sql.contract import Block, Insert, Options, Row, Statement
 from openmeter_collector.components.sql.marks import block_of, too_many
 from openmeter_collector.components.sql.pool import Bounds, Pool
@@ -44,8 +51,7 @@ class DuckDb:
             import duckdb  # noqa: PLC0415 - an extra
         except ImportError as error:
             raise ConfigError(
-                f"{options.where}: the driver for DuckDB is missing; "
-                "pip install openmeter-collector[duckdb]"
+                f"{options.where}: the driver for DuckDB is missing; {install_extra('duckdb')}"
             ) from error
         self._duckdb = duckdb
         self._options = options

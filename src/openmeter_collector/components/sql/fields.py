@@ -43,11 +43,16 @@ DRIVER_NOTES: Final = {
 }
 
 
+def _is_a_file(driver: str) -> bool:
+    """Whether its databases are files, and its SQL can name more of them."""
+    return driver in ("duckdb", "sqlite")
+
+
 @section
 class SqlConnection:
     """A database and how it is connected to."""
 
-    driver: DriverName = field(doc="The kind of database.", choices=DRIVER_NOTES)
+    driver: DriverName = field(doc="The kind of database.", choices=DRIVER_NOTES, file=_is_a_file)
     dsn: str = field(
         secret=True,
         doc="Where the database is, in the form of its driver: "
@@ -59,6 +64,7 @@ class SqlConnection:
     )
     init_files: list[str] = field(
         default_factory=list,
+        file=bool,
         advanced=True,
         doc="Files of SQL to run when connecting for the first time; globs are allowed. They should be "
         "fit to be run again, such as `CREATE TABLE IF NOT EXISTS`. What fails is logged.",

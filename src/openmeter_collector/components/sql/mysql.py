@@ -17,6 +17,7 @@ from openmeter_collector.api import (
     Rejected,
     Retryable,
     Value,
+    install_extra,
 )
 from openmeter_collector.components.sql.contract import Block, Insert, Options, Row, Statement
 from openmeter_collector.components.sql.marks import block_of, too_many
@@ -123,8 +124,7 @@ class MySql:
             import asyncmy  # noqa: PLC0415 - an extra
         except ImportError as error:
             raise ConfigError(
-                f"{options.where}: the driver for MySQL is missing; "
-                "pip install openmeter-collector[mysql]"
+                f"{options.where}: the driver for MySQL is missing; {install_extra('mysql')}"
             ) from error
         self._asyncmy = asyncmy
         self._error: type[Exception] = asyncmy.errors.Error

@@ -16,6 +16,7 @@ from openmeter_collector.api import (
     Rejected,
     Retryable,
     Value,
+    install_extra,
 )
 from openmeter_collector.components.sql.contract import Block, Insert, Options, Row, Statement
 from openmeter_collector.components.sql.marks import marks_of, too_many
@@ -44,8 +45,7 @@ class Postgres:
             import psycopg  # noqa: PLC0415 - an extra
         except ImportError as error:
             raise ConfigError(
-                f"{options.where}: the driver for PostgreSQL is missing; "
-                "pip install openmeter-collector[postgres]"
+                f"{options.where}: the driver for PostgreSQL is missing; {install_extra('postgres')}"
             ) from error
         # What it has to say it also raises; without a handler its log would go to stderr.
         logging.getLogger("psycopg").addHandler(logging.NullHandler())

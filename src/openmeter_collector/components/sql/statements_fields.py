@@ -62,6 +62,7 @@ class SqlStatements(SqlConnection):
     query: str = field(default="", doc="The statement; this or `queries`.")
     unsafe_dynamic_query: bool = field(
         default=False,
+        file=bool,  # the expressions are compiled when it opens, and may read files
         advanced=True,
         doc="Fill in expressions in statements. Whoever sends the messages can then say what is run.",
     )

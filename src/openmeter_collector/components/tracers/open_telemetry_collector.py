@@ -6,7 +6,7 @@ import asyncio
 import importlib
 import logging
 import threading
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, asynccontextmanager, contextmanager, suppress
 from typing import Any, Final
 
@@ -18,9 +18,11 @@ from openmeter_collector.api import (
     Span,
     Tracer,
     field,
+    install_extra,
     section,
     tracer,
 )
+from openmeter_collector.components.otlp.endpoint import Endpoint
 
 LOCAL = Example(
     "A tenth of all traces, to a collector on the same machine",
@@ -47,17 +49,6 @@ _QUIET: Final = 60.0
 
 
 @section
-class Endpoint:
-    """A collector to send to."""
-
-    address: str = field(
-        default="", doc="Host and port, or a whole address.", examples=["localhost:4318"]
-    )
-    url: str = field(default="", deprecated=True, doc="The same as `address`.")
-    secure: bool = field(default=False, doc="Use TLS.")
-
-
-@section
 class Sampling:
     """Which traces are sent."""
 
@@ -78,8 +69,13 @@ class OpenTelemetryCollector:
     A span stands for a batch, never for one message: `input_NAME` from the moment at which messages
     are handed over until they are safe, a span for each processor, `pipeline` around those between buffer
     and output, and `output_NAME` for each write, with those of outputs inside. A request with a
-    `traceparent` header is continued. A buffer ends a trace, and a new one begins behind it. Log lines written
-    inside a span, such as those of a `log` processor, carry its `trace_id` and `span_id`.
+    `traceparent` header is continued. Log lines written inside a span, such as those of a `log` processor,
+    carry its `trace_id` and `span_id`.
+
+    A trace goes on behind the buffer, also after a restart: messages carry it in the metadata
+    `collector_traceparent` (and `collector_tracestate`), which is stored with them. What is put together from
+    several traces is a trace of its own with links to them (128 at most); a mapping that removes all
+    metadata ends a trace.
 
     When no collector takes them, traces are thrown away; the pipeline does not wait for them. Needs the
     extra `otel`.
@@ -130,14 +126,18 @@ class _Library:
             self.w3c: Any = importlib.import_module(
                 "opentelemetry.trace.propagation.tracecontext"
             ).TraceContextTextMapPropagator()
+            self.nothing: Any = importlib.import_module("opentelemetry.context").Context()
             base = "opentelemetry.exporter.otlp.proto"
             self.http: Any = importlib.import_module(f"{base}.http.trace_exporter")
             self.grpc: Any = importlib.import_module(f"{base}.grpc.trace_exporter")
         except ImportError:
             raise ConfigError(
-                f"{where}: the libraries for traces are not installed; run: "
-                "pip install 'openmeter-collector[otel]'"
+                f"{where}: the libraries for traces are not installed; run: {install_extra('otel')}"
             ) from None
+
+    def link(self, cause: Any) -> Any:
+        """A link to the span that a context stands for."""
+        return self.api.Link(self.api.get_current_span(cause).get_span_context())
 
     def provider(self, config: OpenTelemetryCollector, env: Env) -> Any:
         """What makes spans and sends them."""
@@ -154,12 +154,8 @@ class _Library:
         return provider
 
     def _by_http(self, endpoint: Endpoint) -> Any:
-        address = endpoint.address or endpoint.url
-        if "://" not in address:
-            address = f"{'https' if endpoint.secure else 'http'}://{address}"
-        path = "" if address.endswith("/v1/traces") else "/v1/traces"
         return self.http.OTLPSpanExporter(
-            endpoint=address.rstrip("/") + path, timeout=int(_PATIENCE)
+            endpoint=endpoint.over_http("/v1/traces"), timeout=int(_PATIENCE)
         )
 
     def _by_grpc(self, endpoint: Endpoint) -> Any:
@@ -181,11 +177,14 @@ class _Spans:
         self,
         name: str,
         attributes: Mapping[str, Attribute],
-        caused_by: Mapping[str, str] | None = None,
+        caused_by: Sequence[Mapping[str, str]] = (),
     ) -> Span:
-        parent = None if caused_by is None else self._library.w3c.extract(dict(caused_by))
-        span = self._tracer.start_span(name, context=parent, attributes=attributes)
-        return _Span(self._library.api, span)
+        causes = [self._library.w3c.extract(dict(one)) for one in caused_by]
+        # An empty context is a trace of its own; None is a part of the current span.
+        parent = None if not causes else causes[0] if len(causes) == 1 else self._library.nothing
+        links = [self._library.link(cause) for cause in causes] if len(causes) > 1 else ()
+        span = self._tracer.start_span(name, context=parent, attributes=attributes, links=links)
+        return _Span(self._library, span)
 
     def current_ids(self) -> Mapping[str, str]:
         context = self._library.api.get_current_span().get_span_context()
@@ -193,18 +192,30 @@ class _Spans:
             return {}
         return {"trace_id": f"{context.trace_id:032x}", "span_id": f"{context.span_id:016x}"}
 
+    def sampled_ids(self) -> tuple[str, str] | None:
+        context = self._library.api.get_current_span().get_span_context()
+        if not (context.is_valid and context.trace_flags.sampled):
+            return None
+        return f"{context.trace_id:032x}", f"{context.span_id:016x}"
+
 
 class _Span:
-    __slots__ = ("_api", "_span")
+    __slots__ = ("_api", "_library", "_span")
 
-    def __init__(self, api: Any, span: Any) -> None:
-        self._api = api
+    def __init__(self, library: _Library, span: Any) -> None:
+        self._library = library
+        self._api = library.api
         self._span = span
 
     def current(self) -> AbstractContextManager[object]:
         made: AbstractContextManager[object] = self._api.use_span(
             self._span, record_exception=False, set_status_on_exception=False
         )
+        return made
+
+    def carrier(self) -> Mapping[str, str]:
+        made: dict[str, str] = {}
+        self._library.w3c.inject(made, self._api.set_span_in_context(self._span))
         return made
 
     def end(self, error: Exception | None = None) -> None:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from openmeter_collector.engine.election.leading import Leading
-from openmeter_collector.errors import ConfigError
+from openmeter_collector.errors import ConfigError, install_extra
 
 _RETRY: Final = 2.0
 _ANSWER_WITHIN: Final = 5.0
@@ -178,5 +178,5 @@ def psycopg_library(where: str) -> Any:
         return importlib.import_module("psycopg")
     except ImportError as error:
         raise ConfigError(
-            f"{where} needs the extra 'postgres'; run: pip install 'openmeter-collector[postgres]'"
+            f"{where} needs the extra 'postgres'; run: {install_extra('postgres')}"
         ) from error

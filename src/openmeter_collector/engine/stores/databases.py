@@ -11,7 +11,7 @@ from typing import Any, Final, TypeVar
 
 from openmeter_collector.engine.election.locks import psycopg_library
 from openmeter_collector.engine.stores.shared import Kept, refuse_older
-from openmeter_collector.errors import ConfigError, Retryable, Superseded
+from openmeter_collector.errors import ConfigError, Retryable, Superseded, install_extra
 
 T = TypeVar("T")
 _ANSWER_WITHIN: Final = 10.0
@@ -150,7 +150,7 @@ class RedisBackend:
             self._errors = importlib.import_module("redis.exceptions")
         except ImportError as error:
             raise ConfigError(
-                "state.redis needs the extra 'redis'; run: pip install 'openmeter-collector[redis]'"
+                f"state.redis needs the extra 'redis'; run: {install_extra('redis')}"
             ) from error
         try:
             self._client = asyncio_redis.Redis.from_url(url, socket_timeout=_ANSWER_WITHIN)

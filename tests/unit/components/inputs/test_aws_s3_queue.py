@@ -14,6 +14,7 @@ from kit.waiting import eventually
 from openmeter_collector.config import load
 from openmeter_collector.engine.environment import ComponentEnv, Resources
 from openmeter_collector.errors import Retryable
+from openmeter_collector.message import Delivery
 
 
 class Intake(Offered):
@@ -66,15 +67,16 @@ async def test_a_message_is_deleted_when_all_its_objects_are_safe_and_not_before
     queue = await told(aws, bucket, "a+b", "c")
     intake = Intake("silent")
     async with listening(aws, queue, intake):
-        await eventually(lambda: intake.bodies == ["1", "2", "3"])
+        await eventually(lambda: sorted(intake.bodies) == ["1", "2", "3"])
         assert await aws.waiting(queue) == (0, 1)
         intake.deliveries[0].settle(None)
         await asyncio.sleep(0.2)
         assert await aws.waiting(queue) == (0, 1)
         intake.deliveries[1].settle(None)
         await eventually(lambda: gone(aws, queue))
-    meta = intake.messages[0].metadata
-    assert (meta["s3_key"], meta["s3_bucket"]) == ("a b", bucket)
+    keys = {message.content: message.metadata["s3_key"] for message in intake.messages}
+    assert keys == {b"1": "a b", b"2": "a b", b"3": "c"}
+    assert {message.metadata["s3_bucket"] for message in intake.messages} == {bucket}
 
 
 async def gone(aws, queue):
@@ -206,8 +208,15 @@ async def test_an_object_is_not_fetched_before_its_delay_is_over(aws):
     assert any(3_500 < seconds <= 3_600 for seconds in slept)
 
 
+NO_QUEUE = pytest.RaisesGroup(
+    pytest.RaisesExc(Retryable, match="NonExistentQueue"),
+    flatten_subgroups=True,
+    allow_unwrapped=True,
+)
+
+
 async def test_a_queue_that_is_not_there_is_retryable(aws):
-    with pytest.raises(Retryable, match="NonExistentQueue"):
+    with NO_QUEUE:
         async with listening(aws, f"{aws.url}/123456789012/none", Intake()):
             await asyncio.sleep(5)
 
@@ -220,5 +229,147 @@ async def test_a_queue_that_goes_away_is_retryable(aws):
             await aws.sqs.delete_queue(QueueUrl=queue)
             await asyncio.sleep(3)
 
-    with pytest.raises(Retryable, match="NonExistentQueue"):
+    with NO_QUEUE:
         await lose_it()
+
+
+class Gated(Intake):
+    """Takes what comes of each object only after `open` was called for its key."""
+
+    def __init__(self):
+        super().__init__()
+        self.gates = {}
+        self.asked = []
+
+    def open(self, *keys):
+        for key in keys:
+            self.gates.setdefault(key, asyncio.Event()).set()
+
+    async def put(self, delivery):
+        key = delivery.batch[0].metadata["s3_key"]
+        self.asked.append(key)
+        await self.gates.setdefault(key, asyncio.Event()).wait()
+        await super().put(delivery)
+
+
+async def several(aws, count, lines=1, **attributes):
+    """A bucket with objects of their keys as lines, and a queue with a message for each, in order."""
+    keys = [f"k{number}" for number in range(count)]
+    bucket = await aws.bucket({key: f"{key}\n" * lines for key in keys})
+    fifo = bool(attributes)
+    name = f"queue-{bucket}" + (".fifo" if fifo else "")
+    queue = (await aws.sqs.create_queue(QueueName=name, Attributes=attributes))["QueueUrl"]
+    for key in keys:
+        more = {"MessageGroupId": "g", "MessageDeduplicationId": key} if fifo else {}
+        await aws.sqs.send_message(QueueUrl=queue, MessageBody=notice(bucket, key), **more)
+    return queue, keys
+
+
+async def test_several_objects_are_read_at_the_same_time_and_no_more_than_allowed(aws):
+    queue, keys = await several(aws, 5)
+    intake = Gated()
+    async with listening(aws, queue, intake, sqs={"max_in_flight": 3}) as around:
+        await eventually(lambda: len(intake.asked) == 3)
+        # One that is done makes room for one; the others are not waited for.
+        intake.open("k1")
+        await eventually(lambda: len(intake.asked) == 4)
+        assert intake.bodies == ["k1"]
+        await eventually(lambda: around.metrics.total("s3_objects_read") == 1)
+        intake.open(*keys)
+        await eventually(lambda: gone(aws, queue))
+    assert sorted(intake.bodies) == keys
+    assert sorted(intake.asked[:3]) == ["k0", "k1", "k2"]
+
+
+async def test_objects_of_a_fifo_queue_are_read_one_after_the_other(aws):
+    queue, keys = await several(aws, 4, lines=5_000, FifoQueue="true")
+
+    class LettingOthers(Intake):
+        async def put(self, delivery):
+            await super().put(delivery)
+            await aws.waiting(queue)
+
+    intake = LettingOthers()
+    async with listening(aws, queue, intake, sqs={"max_in_flight": 4}):
+        await eventually(lambda: gone(aws, queue))
+    assert intake.bodies == [key for key in keys for _ in range(5_000)]
+
+
+async def test_a_message_goes_only_when_all_of_its_objects_are_safe_in_whichever_order(aws):
+    bucket = await aws.bucket({"k0": "1\n", "k1": "2\n"})
+    queue = await told(aws, bucket, "k0", "k1")
+    intake = Gated()
+    async with listening(aws, queue, intake) as around:
+        await eventually(lambda: len(intake.asked) == 2)
+        intake.open("k1")
+        await eventually(lambda: around.metrics.total("s3_objects_read") == 1)
+        assert await aws.waiting(queue) == (0, 1)
+        intake.open("k0")
+        await eventually(lambda: gone(aws, queue))
+
+
+class Kept(Intake):
+    """Takes deliveries as a pipeline does, one after the other: positions become true when they are
+    settled. The last one is not.
+    """
+
+    def __init__(self, state):
+        super().__init__("silent")
+        self.state = state
+
+    async def put(self, delivery):
+        await super().put(delivery)
+        if delivery.batch[-1].content != b"last":
+            safe = asyncio.Event()
+            kept = Delivery(delivery.batch, lambda _: safe.set(), delivery.checkpoints)
+            self.state.attach(kept).settle(None)
+            await safe.wait()
+            delivery.settle(None)
+
+
+@pytest.mark.parametrize("max_in_flight", [1, 4])
+async def test_a_message_that_comes_again_costs_nothing_twice_that_was_remembered(
+    aws, max_in_flight
+):
+    lines = [f"{number}" for number in range(899)] + ["last"]
+    bucket = await aws.bucket({"a": "first\n", "b": "\n".join(lines) + "\n"})
+    queue = await told(aws, bucket, "a", "b", visibility=2)
+    around = surroundings(monotonic=time.monotonic)
+    sqs = {"max_in_flight": max_in_flight}
+    first = Kept(around.state)
+    async with listening(aws, queue, first, around=around, sqs=sqs):
+        await eventually(lambda: "last" in first.bodies)
+    # As after a kill: the message was neither deleted nor given back. What comes again is what no
+    # position spoke of that was true.
+    second = Intake()
+    async with listening(aws, queue, second, around=around, sqs=sqs):
+        await eventually(lambda: gone(aws, queue))
+    assert "first" not in second.bodies
+    assert 0 < len(second.bodies) < len(lines) - 256
+    assert second.bodies == lines[-len(second.bodies) :]
+    ids = {message.metadata["s3_id"]: message.content for message in first.messages}
+    assert all(
+        ids.get(message.metadata["s3_id"], message.content) == message.content
+        for message in second.messages
+    )
+
+
+async def test_what_failed_is_read_again_from_there_and_its_rest_is_not_passed_on_before(aws):
+    lines = [str(number) for number in range(20_000)]
+    bucket = await aws.bucket({"a": "\n".join(lines) + "\n"})
+    queue = await told(aws, bucket, "a")
+    fail = True
+
+    class Failing(Intake):
+        async def put(self, delivery):
+            nonlocal fail
+            self.verdict = None
+            if fail and delivery.batch[0].content == b"512":
+                fail, self.verdict = False, Retryable("later")
+            await super().put(delivery)
+
+    intake = Failing()
+    async with listening(aws, queue, intake):
+        await eventually(lambda: gone(aws, queue))
+    # Those of the delivery that failed come twice, and no others.
+    assert intake.bodies == lines[:768] + lines[512:]

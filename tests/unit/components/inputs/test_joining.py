@@ -65,13 +65,20 @@ class Join:
         for path, lines in zip(self.paths, (users, hobbies), strict=True):
             path.write_text("".join(line + "\n" for line in lines))
         one, two = (f"file: {{paths: ['{path}'], delete_on_finish: true}}" for path in self.paths)
-        text = (
+        self.text = (
             f"input:\n  sequence:\n    sharded_join: {{{join}}}\n    inputs:\n"
             f"      - {one}\n{more}      - {two}\n"
         )
-        self.node = load(text, PIPES.with_(Positioned), env={}).input
         self.lines = []
-        self.env = ComponentEnv(surroundings(self.lines), Resources(), self.node).at(self.node)
+        self.change(lambda text: text)
+
+    def change(self, how):
+        """Read the config anew, with another text."""
+        config = load(how(self.text), PIPES.with_(Positioned), env={})
+        resources = Resources()
+        resources.inputs = {node.label: node for node in config.input_resources}
+        around = surroundings(self.lines)
+        self.env = ComponentEnv(around, resources, config.input).at(config.input)
 
     async def run(self, intake):
         async with asyncio.timeout(20):
@@ -204,6 +211,53 @@ async def test_an_input_that_does_not_read_to_an_end_is_refused(tmp_path):
     with pytest.raises((ConfigError, ExceptionGroup)) as caught:
         await join.run(Intake())
     assert caught.group_contains(ConfigError, match="cannot be held until it has ended")
+
+
+FIRST = "file: {paths: ['%s'], delete_on_finish: true}"
+HELD = {
+    "broker": "broker: {inputs: [{%s}, {positioned: {}}]}",
+    "batched broker": "broker: {inputs: [{%s}, {positioned: {}}], batching: {count: 4}}",
+    "batched": "batched: {child: {broker: {inputs: [{%s}, {positioned: {}}]}}, policy: {count: 2}}",
+    "sequence": "sequence: {inputs: [{%s}, {positioned: {}}]}",
+}
+
+
+@pytest.mark.parametrize("held", HELD)
+@pytest.mark.parametrize("iterations", [1, 2])
+async def test_inputs_that_only_hold_others_can_be_joined(tmp_path, held, iterations):
+    POSITIONS.clear()
+    join = Join(tmp_path, f"type: full-outer, id_path: id, iterations: {iterations}")
+    first = FIRST % join.paths[0]
+    join.change(lambda text: text.replace(first, HELD[held] % first))
+    intake = Intake(hold=True)
+    running = asyncio.create_task(join.run(intake))
+    await intake.told.wait()
+    assert join.left == 2
+    assert "safe" not in POSITIONS
+    intake.release()
+    await running
+    assert sorted(intake.got, key=lambda one: one["id"]) == [*TOGETHER, {"id": "P", "n": [1, 2]}]
+    assert join.left == 0
+    assert intake.checkpoints == [Checkpoint("p1", b""), Checkpoint("p2", b"")]
+    assert POSITIONS[-3:] == ["safe", "safe", "closed"]
+
+
+async def test_an_input_resource_can_be_joined(tmp_path):
+    join = Join(tmp_path, "type: full-outer, id_path: id")
+    first = FIRST % join.paths[0]
+    more = f"input_resources: [{{label: users, {first}}}]\n"
+    join.change(lambda text: text.replace(first, "resource: users") + more)
+    assert await join.joined() == TOGETHER
+    assert join.left == 0
+
+
+async def test_what_is_received_is_refused_inside_of_others_too(tmp_path):
+    join = Join(tmp_path, "type: full-outer, id_path: id")
+    first = FIRST % join.paths[0]
+    join.change(lambda text: text.replace(first, "broker: {inputs: [{inproc: x}]}"))
+    with pytest.raises((ConfigError, ExceptionGroup)) as caught:
+        await join.run(Intake())
+    assert caught.group_contains(ConfigError, match="'inproc' reads cannot be held until it has")
 
 
 POSITIONS = []

@@ -3,6 +3,9 @@
 from contextlib import asynccontextmanager
 
 import orjson
+from prometheus_client.openmetrics.parser import (
+    text_string_to_metric_families as openmetrics_families,
+)
 
 from kit.pipes import REGISTRY, surroundings
 from openmeter_collector.api import HttpResponse
@@ -30,6 +33,16 @@ async def test_process_metrics_are_there_when_asked_for():
         assert b"process_" not in body
     async with metrics("metrics: {prometheus: {add_process_metrics: true}}") as (exporter, _):
         assert b"process_resident_memory_bytes" in exporter.page().body
+
+
+@virtual_time
+async def test_who_takes_only_openmetrics_gets_it_with_the_figures_of_the_process_inside():
+    async with metrics("metrics: {prometheus: {add_process_metrics: true}}") as (exporter, store):
+        store.scope().counter("input_received").add()
+        page = exporter.page("application/openmetrics-text")
+    assert page.content_type.startswith("application/openmetrics-text; version=1.0.0")
+    names = {one.name for one in openmetrics_families(page.body.decode())}
+    assert {"input_received", "process_resident_memory_bytes"} <= names
 
 
 @virtual_time

@@ -15,11 +15,14 @@ from openmeter_collector.api import ConfigError, Retryable
 from openmeter_collector.components.tracers import open_telemetry_collector as component
 from openmeter_collector.engine.tracing import (
     Tracing,
+    carrying,
+    causes_of,
     traced_chain,
     traced_intake,
     traced_output,
     traced_processor,
 )
+from openmeter_collector.message import Message
 from openmeter_collector.testing.running import free_port, running
 
 
@@ -194,6 +197,84 @@ tracer: {open_telemetry_collector: {%s}}
     assert span.parent_span_id.hex() == "00f067aa0ba902b7"
 
 
+BEHIND = """
+http: {enabled: false}
+input: {http_server: {address: '127.0.0.1:%d', path: /in}}
+buffer: {sqlite: {path: %s}}
+pipeline: {processors: [{mapping: root = this}]}
+output: {scripted: {name: t}%s}
+shutdown_timeout: 1ms
+tracer: {open_telemetry_collector: {%s}}
+"""
+
+
+def send(port, trace=""):
+    headers = {"traceparent": f"00-{trace}-00f067aa0ba902b7-01"} if trace else {}
+    request = urllib.request.Request(f"http://127.0.0.1:{port}/in", data=b"{}", headers=headers)
+    return asyncio.to_thread(urllib.request.urlopen, request, timeout=10)
+
+
+async def test_a_trace_goes_on_behind_the_buffer_and_after_a_restart(tmp_path):
+    async def refuse(contents):
+        raise Retryable("away")
+
+    port, path = free_port(), tmp_path / "buffer.db"
+    async with by_http() as (where, collected):
+        text = BEHIND % (port, path, "", where)
+        SCRIPTS["t"] = refuse
+        async with running(text, REGISTRY) as pipeline:
+            await pipeline.until_connected()
+            await send(port)
+        del SCRIPTS["t"]
+        before = collected.one("input_http_server")
+        collected.spans.clear()
+        async with running(text, REGISTRY) as pipeline:
+            while pipeline.status.delivery.delivered < 1:
+                await asyncio.sleep(0.001)
+    for name in ("pipeline", "output_scripted"):
+        assert collected.one(name).trace_id == before.trace_id
+        assert collected.one(name).parent_span_id == before.span_id
+
+
+async def test_what_is_put_together_is_linked_to_all_that_led_to_it(tmp_path):
+    traces = [f"{number:032x}" for number in (1, 2, 3)]
+    port = free_port()
+    batching = ", batching: {count: 3, period: 10m}"
+    text = BEHIND.replace("{name: t}%s", "{name: t%s}")
+    async with by_http() as (where, collected):
+        async with running(
+            text % (port, tmp_path / "buffer.db", batching, where), REGISTRY
+        ) as pipeline:
+            await pipeline.until_connected()
+            for trace in traces:
+                await send(port, trace)
+            while pipeline.status.delivery.delivered < 3:
+                await asyncio.sleep(0.001)
+    received = {span.span_id for span in collected.spans if span.name == "input_http_server"}
+    written = collected.one("output_scripted")
+    assert [link.trace_id.hex() for link in written.links] == traces
+    assert {link.span_id for link in written.links} == received
+    assert written.trace_id.hex() not in traces
+
+
+def test_what_led_to_a_batch_is_told_once_and_within_bounds():
+    def request(number):
+        return Message(b"", {"Traceparent": "of the sender", "collector_traceparent": str(number)})
+
+    one = request(1)
+    assert causes_of([one, one.with_content(b"x"), request(1)]) == [{"traceparent": "1"}]
+    assert len(causes_of([request(number) for number in range(1000)])) == 128
+
+
+def test_messages_keep_what_they_had_and_share_what_they_shared():
+    shared = {"a": "b"}
+    batch = [Message(b"1", shared), Message(b"2", shared), Message(b"3")]
+    first, second, third = carrying(batch, {"traceparent": "x"})
+    assert first.metadata is second.metadata
+    assert first.metadata == {"a": "b", "collector_traceparent": "x"}
+    assert third.metadata == {"collector_traceparent": "x"}
+
+
 async def test_log_lines_inside_a_span_carry_its_ids_and_others_none():
     async with by_http() as (where, collected):
         pipeline = await run((CONFIG % where).replace("noop: {}", "log: {message: seen}"))
@@ -204,6 +285,40 @@ async def test_log_lines_inside_a_span_carry_its_ids_and_others_none():
     written = collected.one("log")
     assert (trace, span) == (written.trace_id.hex(), written.span_id.hex())
     assert all("trace_id" not in one for one in lines if one["msg"] != "seen")
+
+
+WITH_BUCKETS = "metrics: {prometheus: {use_histogram_timing: true}}\n" + CONFIG
+
+
+async def test_buckets_of_latencies_name_the_spans_they_were_measured_in():
+    text = WITH_BUCKETS.replace(
+        "broker:\n    outputs: [scripted: {name: t}]", "scripted: {name: t}"
+    )
+    async with by_http() as (where, collected):
+        pipeline = await run(text % where)
+    named = {
+        (name, labels["path"]): (one.trace_id, one.span_id)
+        for name, _, _, children in pipeline.metrics.families()
+        for labels, child in children
+        for _, one in getattr(child, "examples", {}).values()
+    }
+    for metric, path, span in [
+        ("output_latency_ns", "root.output", "output_scripted"),
+        ("input_latency_ns", "root.input", "input_generate"),
+        ("processor_latency_ns", "root.pipeline.processors.0", "pipeline"),
+    ]:
+        written = collected.one(span)
+        assert named[metric, path] == (written.trace_id.hex(), written.span_id.hex())
+
+
+async def test_buckets_name_no_trace_that_is_not_sent():
+    async with by_http() as (where, _):
+        text = WITH_BUCKETS % f"{where}\n    sampling: {{enabled: true, ratio: 0}}"
+        pipeline = await run(text)
+    children = [
+        child for _, _, of in (f[1:] for f in pipeline.metrics.families()) for _, child in of
+    ]
+    assert not any(getattr(child, "examples", None) for child in children)
 
 
 async def test_only_a_share_is_sent_when_asked():
