@@ -55,6 +55,7 @@ from openmeter_collector.errors import (
     ConfigError,
     Disconnected,
     Dropped,
+    DuplicateRule,
     EndOfInput,
     Final,
     Overloaded,
@@ -78,8 +79,15 @@ from openmeter_collector.message import (
     Value,
     as_failure,
     by_index,
+    record_metadata,
 )
-from openmeter_collector.message.settlement import Stage, derived, entering, when_settled
+from openmeter_collector.message.settlement import (
+    Stage,
+    derived,
+    entering,
+    left_out_as,
+    when_settled,
+)
 from openmeter_collector.spec.catch_up import CatchUp, check_schedule, windows_of
 from openmeter_collector.spec.client_tls import ClientTls
 from openmeter_collector.spec.component import (
@@ -156,6 +164,7 @@ __all__ = [
     "Delivery",
     "Disconnected",
     "Dropped",
+    "DuplicateRule",
     "Duration",
     "EndOfInput",
     "Env",
@@ -250,11 +259,13 @@ __all__ = [
     "field",
     "input",
     "install_extra",
+    "left_out_as",
     "metrics",
     "output",
     "processor",
     "raise_for_answer",
     "rate_limit",
+    "record_metadata",
     "redis_client",
     "requester",
     "respond",

@@ -134,6 +134,12 @@ class Dropped(Final):
         return self if isinstance(other, Dropped) else other
 
 
+class DuplicateRule(str):
+    """The name of a rule that lets events go because they came before: the books say so, too."""
+
+    __slots__ = ()
+
+
 class Superseded(Final):
     """Another replica leads: a position of ours may not be advanced by this one any more."""
 

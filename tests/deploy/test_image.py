@@ -1,4 +1,4 @@
-"""The image's Dockerfile, the compose file and the systemd unit keep the rules we have for them.
+"""The image's Dockerfile and the systemd unit keep the rules we have for them.
 
 There is no Docker here; what can be run of it is run in a plain folder. What is in the image: test_sbom.py.
 """
@@ -11,7 +11,6 @@ import tomllib
 from pathlib import Path
 
 import pytest
-import yaml
 
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
@@ -138,18 +137,6 @@ def test_without_certificates_nothing_has_to_be_writable(tmp_path):
     (mounted / "a.crt").write_text("first")
     with pytest.raises(subprocess.CalledProcessError):
         run_entrypoint(tmp_path / "nowhere", mounted)
-
-
-def test_the_compose_file_is_hardened_and_keeps_the_journal():
-    compose = yaml.safe_load((ROOT / "deploy/compose/compose.yaml").read_text())
-    collector = compose["services"]["collector"]
-    assert collector["volumes"] == ["journal:/data"]
-    assert "journal" in compose["volumes"]
-    for service in compose["services"].values():
-        assert service["read_only"] is True
-        assert service["cap_drop"] == ["ALL"]
-        context = ROOT / "deploy/compose" / service["build"]["context"]
-        assert (context / service["build"]["dockerfile"]).exists()
 
 
 def test_the_unit_is_hardened():

@@ -70,3 +70,24 @@ def test_every_metric_of_an_alert_is_explained():
     }
     assert len(used) > 8
     assert [name for name in used if f"`{name}`" not in page and name != "predict_linear"] == []
+
+
+def test_what_to_do_about_every_metric_and_alert_is_told():
+    told = set(
+        re.findall(
+            r"`(\w+)`",
+            "".join(
+                line.split("|")[1]
+                for line in (ROOT / "docs/operations/alerts.md").read_text().splitlines()
+                if line.startswith("|")
+            ),
+        )
+    )
+    metrics = re.findall(
+        r"^\| `(\w+)` \|", (ROOT / "docs/reference/metric-names.md").read_text(), re.MULTILINE
+    )
+    rules = yaml.safe_load((ROOT / "deploy/prometheus/rules.yaml").read_text())
+    alerts = [rule["alert"] for group in rules["groups"] for rule in group["rules"]]
+    assert len(metrics) > 70
+    assert len(alerts) > 10
+    assert told == {*metrics, *alerts}

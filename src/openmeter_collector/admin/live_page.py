@@ -253,8 +253,10 @@ class LivePage:
 
     def _events(self) -> list[dict[str, Any]]:
         found = []
-        for name, status in self._pipelines().items():
-            for message in status.taken.newest_first()[:_MOST_DOCUMENTS]:
+        pipelines = self._pipelines()
+        each = max(1, _MOST_DOCUMENTS // max(1, len(pipelines)))  # a busy stream hides no other
+        for name, status in pipelines.items():
+            for message in status.taken.newest_first()[:each]:
                 content = self._scrubbed(message.content)
                 facts = journal_view.event_facts(content.encode())
                 metadata = self._metadata(message.metadata)

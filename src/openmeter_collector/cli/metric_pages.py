@@ -36,12 +36,12 @@ def page() -> str:
         doc = made.doc or (known.doc if known else "")
         merged[made.name] = MetricMade(made.name, made.kind, doc, labels)
     lines = [
-        "# Metrics",
+        "# Names of metrics",
         "",
         "Generated from the components themselves; do not edit. All carry the labels `label` and `path` of",
         "the component they belong to, and `stream` in streams mode; names that end in `_ns` are times.",
         "Caches count `cache_success`, `cache_error`, `cache_not_found` and `cache_duplicate` by `operation`.",
-        "What to be woken by, and what to do then, is in [running it](../operations/running.md).",
+        "What to be woken by, and what to do about each: [metrics and alerts](../operations/alerts.md).",
         "",
         "| metric | kind | more labels | what it counts |",
         "| --- | --- | --- | --- |",

@@ -19,6 +19,7 @@ from openmeter_collector.config.lint import SCRUBBED
 from openmeter_collector.config.placing import WITH_PROCESSORS, place
 from openmeter_collector.config.pointers import tree_of
 from openmeter_collector.config.report import FAULTY, Report, article, describe, in_fields
+from openmeter_collector.config.shapes import assumed, is_nothing, is_resource, which_field
 from openmeter_collector.config.tree import BadYaml, Mapping, Place, Scalar, Sequence, Tree
 from openmeter_collector.config.tree import parse as parse_tree
 from openmeter_collector.errors import ConfigError
@@ -289,7 +290,7 @@ class Decoder:
             f"field {key} not recognised",
             path,
             found=f"no field {key!r}",
-            hint=_which_field(key, fields),
+            hint=which_field(key, fields),
         )
         return told is not FAULTY
 
@@ -347,7 +348,7 @@ class Decoder:
         """A value of any type, or `FAULTY`. What is `hidden` is never quoted."""
         match kind:
             case t.Optional(inner):
-                if _is_nothing(tree, inner):
+                if is_nothing(tree, inner):
                     return None
                 return self.value(inner, tree, path, hidden=hidden)
             case t.Scalar():
@@ -485,31 +486,3 @@ class RunTimeConfigs:
         from openmeter_collector.config.render import shown  # noqa: PLC0415 - it knows the root
 
         return shown(node)
-
-
-def assumed(text: str) -> Tree:
-    """The tree of a component that stands where a config has none."""
-    made = parse_tree(text, "")
-    assert made is not None
-    return made
-
-
-def is_resource(path: str) -> bool:
-    """Whether a path is that of a resource itself: `root.cache_resources.0`."""
-    parts = path.split(".")
-    return len(parts) == 3 and parts[1].endswith("_resources")
-
-
-def _is_nothing(tree: Tree, inner: t.FieldType) -> bool:
-    if not isinstance(tree, Scalar):
-        return False
-    return tree.is_null or (not tree.text and inner != _TEXT)
-
-
-def _which_field(key: str, fields: MappingType[str, FieldSpec]) -> str:
-    if meant := closest(key, fields):
-        return f"did you mean {meant!r}?"
-    names = list(fields)
-    if not names:
-        return "it has none"
-    return f"it has: {', '.join(names[:12])}{', ...' if len(names) > 12 else ''}"

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from openmeter_collector.component.node import Node
-from openmeter_collector.config.decode import assumed
 from openmeter_collector.config.emit import Remark
+from openmeter_collector.config.shapes import assumed
 from openmeter_collector.errors import ConfigError
 from openmeter_collector.spec import types as t
 from openmeter_collector.spec.component import FieldSpec, fields_of

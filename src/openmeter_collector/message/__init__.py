@@ -2,6 +2,7 @@
 
 from openmeter_collector.message.delivery import Checkpoint, Delivery, Settle, as_failure, by_index
 from openmeter_collector.message.message import NO_METADATA, Batch, Message, Metadata, Value
+from openmeter_collector.message.record_metadata import record_metadata
 
 __all__ = [
     "NO_METADATA",
@@ -14,4 +15,5 @@ __all__ = [
     "Value",
     "as_failure",
     "by_index",
+    "record_metadata",
 ]

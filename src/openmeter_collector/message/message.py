@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from typing import Any, Final
+
+import msgspec
 
 from openmeter_collector.values import json
 
@@ -14,10 +17,13 @@ Metadata = Mapping[str, Value]
 
 NO_METADATA: Final[Metadata] = {}
 
-_UNSET: Final = object()
+_UNSET: Final = msgspec.UNSET
+
+_no_metadata: Final = itertools.repeat(NO_METADATA).__next__
+"""Always the same object: `Struct` would copy an empty default for each message."""
 
 
-class Message:
+class Message(msgspec.Struct, eq=False):
     """An immutable event with metadata.
 
     Immutable, so that one message can travel down several branches (`broker`, `switch` with
@@ -25,44 +31,33 @@ class Message:
     The parsed value is cached and shared: treat it as read-only.
 
     A message that no processor touches keeps the sender's bytes to the end.
+
+    Made by the thousand, so it is a `Struct`, whose constructor is C: a fifth of a microsecond in
+    Python is a third of it there.
+
+    Attributes:
+        metadata: keys to values; never mutated after it was handed over.
+        error: why a processor failed on this message; None for a healthy one.
+        origin: where it came from in the batch that entered the stage, see
+            `message.settlement`; -1 when unknown.
+        context: what its input attached to the request it came with (where a synchronous
+            response goes); handed on to descendants, never stored.
+        value: the structured form if it is known yet; `structured()` is how to ask for it.
     """
 
-    __slots__ = ("_content", "_value", "context", "error", "metadata", "origin")
-
-    def __init__(
-        self,
-        content: bytes | None = None,
-        metadata: Metadata = NO_METADATA,
-        *,
-        value: Value = _UNSET,
-        error: Exception | None = None,
-        origin: int | tuple[int, ...] = -1,
-        context: object = None,
-    ) -> None:
-        """Give `content`, or `value`, or both when both are known.
-
-        Args:
-            content: the raw bytes.
-            metadata: keys to values; never mutated after it was handed over.
-            value: the structured form, when it is known already.
-            error: why a processor failed on this message; None for a healthy one.
-            origin: where it came from in the batch that entered the stage, see
-                `message.settlement`; -1 when unknown.
-            context: what its input attached to the request it came with (where a synchronous
-                response goes); handed on to descendants, never stored.
-        """
-        self._content = content
-        self._value = value
-        self.metadata = metadata
-        self.error = error
-        self.origin = origin
-        self.context = context
+    # Give the raw bytes, or `value`, the structured form, or both when both are known.
+    _content: bytes | None = None
+    metadata: Metadata = msgspec.field(default_factory=_no_metadata)
+    value: Value = _UNSET
+    error: Exception | None = None
+    origin: int | tuple[int, ...] = -1
+    context: object = None
 
     @property
     def content(self) -> bytes:
         """The raw bytes, encoded now if only the structured form was known."""
         if self._content is None:
-            self._content = json.dumps(self._value)
+            self._content = json.dumps(self.value)
         return self._content
 
     def structured(self) -> Value:
@@ -71,9 +66,9 @@ class Message:
         Raises:
             ValueError: the content is not one JSON document.
         """
-        if self._value is _UNSET:
-            self._value = json.loads(self.content)
-        return self._value
+        if self.value is _UNSET:
+            self.value = json.loads(self.content)
+        return self.value
 
     def with_content(self, content: bytes) -> Message:
         """The same message with other bytes."""
@@ -110,7 +105,7 @@ class Message:
         return Message(
             self._content,
             metadata,
-            value=self._value,
+            value=self.value,
             error=error,
             origin=origin,
             context=self.context,

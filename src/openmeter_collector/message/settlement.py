@@ -255,6 +255,14 @@ def when_settled(message: Message, told: Told) -> bool:
     return True
 
 
+def left_out_as(message: Message, rule: str) -> None:
+    """Name the rule by which a processor is about to leave a message out, better than its own name does."""
+    stage = _STAGE.get()
+    if stage is not None:
+        noted = stage._left_out  # noqa: SLF001
+        noted += [(index, rule) for index in _origins(message.origin, len(stage.batch))]
+
+
 class Watch:
     """One processor at work on a batch: notes in the stage what it leaves out.
 

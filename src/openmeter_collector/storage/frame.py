@@ -40,7 +40,8 @@ _unpack_metadata = msgspec.msgpack.Decoder().decode
 def pack_metadata(metadata: Metadata) -> bytes:
     """Metadata as MessagePack. Never fails: one odd value must not stop everybody's writes."""
     try:
-        return _pack(metadata)
+        # Others than dicts would be written as whatever else they are.
+        return _pack(metadata if type(metadata) is dict else dict(metadata))
     except (OverflowError, UnicodeEncodeError, TypeError, ValueError, RecursionError):
         return _pack({_storable(str(key)): _storable(value) for key, value in metadata.items()})
 

@@ -44,14 +44,14 @@ class Settlement:
     dropped: dict[str, Tally] = field(default_factory=dict)
     letters: list[BuriedLetter] = field(default_factory=list)
 
-    def enter(self, changes: Changes) -> None:
-        """Put it into the books."""
+    def enter(self, changes: Changes, *, seen: bool = False) -> None:
+        """Put it into the books; `seen`: duplicates were counted when they were stored."""
         if self.delivered:
             changes.add(self.hour, "delivered", self.delivered)
         if self.dead:
             changes.add(self.hour, "dead", self.dead)
         for rule, tally in self.dropped.items():
-            changes.add(self.hour, "dropped", tally, rule)
+            changes.add(self.hour, "dropped", tally, str(rule) if seen else rule)
 
 
 @dataclass(frozen=True, slots=True)

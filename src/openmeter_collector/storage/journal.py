@@ -208,14 +208,18 @@ class Journal:
         held = self._bytes + self._pending_bytes
         # What is larger than all the room there is goes alone, or it would never go.
         if options.max_bytes and held and held + max(size, 1) > options.max_bytes:
-            return f"{options.path}: holds {held} bytes of at most {options.max_bytes} (max_bytes)"
+            return f"{options.path}: holds {held} bytes of at most {int(options.max_bytes)} (max_bytes)"
+        return self._disk_is_full()
+
+    def _disk_is_full(self) -> str | None:
+        options = self._options
         free = self._free()
-        if free is not None and free < options.min_free_bytes:
-            return (
-                f"{options.path}: {free} bytes are free on its disk; "
-                f"at least {options.min_free_bytes} are kept free (min_free_bytes)"
-            )
-        return None
+        if free is None or free >= options.min_free_bytes:
+            return None
+        return (
+            f"{options.path}: {free} bytes are free on its disk; "
+            f"at least {int(options.min_free_bytes)} are kept free (min_free_bytes)"
+        )
 
     async def wait_for_room(self) -> None:
         """See `Buffer.wait_for_room`."""
@@ -428,7 +432,7 @@ class Journal:
             oldest_age=self._oldest_age(),
             dead_letters=self._dead_letters,
             free_bytes=self._free(),
-            failure=self._failure or self._read_failure,
+            failure=self._failure or self._read_failure or self._disk_is_full(),
             room_bytes=self._room_bytes(),
         )
 

@@ -8,7 +8,7 @@ when it was no CloudEvent then), in the hour in which it was stored.
 
 What is counted beside the balance: `rejected` events were turned away at the door and never received;
 `replayed` ones were dead, and were put back; `duplicates` were received again with an id that had been
-seen, `conflicts` the same with another content.
+seen, or had been dropped as such by a rule, `conflicts` the same with another content.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from typing import Final
 import apsw
 import msgspec
 
+from openmeter_collector.errors import DuplicateRule
 from openmeter_collector.message import Message
 
 Names = tuple[str, str]
@@ -156,7 +157,13 @@ class Changes:
     rules: dict[tuple[int, Names, str, str], int] = field(default_factory=dict)
 
     def add(self, hour: int, column: str, tally: Tally, rule: str = "") -> None:
-        """Add a tally to a column, and under the rule that is the reason."""
+        """Add a tally to a column, and under the rule that is the reason.
+
+        What is dropped by a `DuplicateRule` counts among the duplicates as well, beside the balance.
+        """
+        if isinstance(rule, DuplicateRule):
+            self.add(hour, "duplicates", tally)
+            rule = str(rule)
         for names, count in tally.items():
             line = self.lines.get((hour, names))
             if line is None:

@@ -253,7 +253,7 @@ class GroupWriter:
         for frame in group.frames:
             changes.add(hour, "received", frame.tally)
         for settlement in group.settlements:
-            settlement.enter(changes)
+            settlement.enter(changes, seen=self._seen is not None)
         for (column, rule, names), count in group.notes.items():
             if column == "dropped":
                 changes.add(hour, "received", {names: count})

@@ -14,7 +14,10 @@ from openmeter_collector.config.templates import lint_template
 from openmeter_collector.config.unit_tests import definition_of
 from openmeter_collector.testing.unit_tests import run_tests
 
-GUIDES = sorted((Path(__file__).parents[3] / "docs" / "guide").glob("*.md"))
+DOCS = Path(__file__).parents[3] / "docs"
+GUIDES = sorted((DOCS / "guide").glob("*.md"))
+# Blocks of `sources` that are no configs have titles; `tests/docs/test_sources.py` runs the configs.
+PAGES = [*GUIDES, *sorted((DOCS / "operations").glob("*.md")), *sorted(DOCS.glob("*.md"))]
 
 
 class Anything(dict):
@@ -30,7 +33,7 @@ class Anything(dict):
         return self[name]
 
 
-@pytest.mark.parametrize("path", GUIDES, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.stem)
 def test_every_config_in_a_guide_lints(path):
     problems = check(path, standard_registry(), Anything(os.environ))
     # A list alone is a part of a config, shown as such.

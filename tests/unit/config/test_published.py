@@ -93,6 +93,14 @@ def test_the_editors_schema_refuses_what_lint_refuses(text, validator, tmp_path)
     assert any(one.severity == "error" for one in check(path, REGISTRY, {}))
 
 
+@pytest.mark.parametrize(
+    ("codec", "valid"), [("gzip/csv", True), ({"lines": {}}, True), ({"no": {}}, False)]
+)
+def test_the_schema_knows_codecs_by_their_word_and_as_scanners(validator, codec, valid):
+    config = {"input": {"file": {"paths": ["a"], "codec": codec}}}
+    assert validator.is_valid(config) is valid
+
+
 def test_every_field_in_the_schema_is_explained():
     schema = json_schema(REGISTRY, Config)
     silent = []

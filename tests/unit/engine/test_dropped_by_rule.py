@@ -177,3 +177,28 @@ def fed_by(told):
             await done.wait()
 
     return Fed
+
+
+ONCE = "{label: once, dedupe: {cache: seen, key: '${! this.id.number() % 2 }'}}"
+SEEN = "\ncache_resources: [{label: seen, memory: {init_values: {'0': t, '1': t}}}]\n"
+
+
+@pytest.mark.parametrize("place", ["input_", "pipeline"])
+async def test_what_dedupe_drops_is_a_duplicate_as_well(tmp_path, place):
+    placed = f"  processors: [{ONCE}]\n" if place == "input_" else ONCE
+    counts, rules = await books(tmp_path, output=TO_CHILD + SEEN, **{place: placed})
+    assert counts == {"received": 6, "dropped": 6, "duplicates": 6}
+    assert rules == {"once (dedupe)": 6}
+
+
+async def test_with_detect_conflicts_duplicates_were_counted_when_they_were_stored(tmp_path):
+    buffer = "    detect_conflicts: 1h\n"
+    counts, _ = await books(tmp_path, output=TO_CHILD + SEEN, pipeline=ONCE, buffer=buffer)
+    assert counts == {"received": 6, "dropped": 6}  # their ids are all different
+
+
+async def test_what_dedupe_drops_because_it_cannot_tell_is_no_duplicate(tmp_path):
+    lost = "{label: once, dedupe: {cache: seen, key: '${! throw(\"x\") }', drop_on_err: true}}"
+    counts, rules = await books(tmp_path, output=TO_CHILD + SEEN, pipeline=lost)
+    assert counts == {"received": 6, "dropped": 6}
+    assert rules == {"once (dedupe): drop_on_err": 6}

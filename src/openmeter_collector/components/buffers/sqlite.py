@@ -6,6 +6,7 @@ The one component that reaches into `storage`; what makes an event safe is expla
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
@@ -21,6 +22,7 @@ from openmeter_collector.api import (
     Duration,
     Env,
     Example,
+    Overloaded,
     ProcessorNode,
     Stage,
     buffer,
@@ -43,6 +45,8 @@ ON_A_VOLUME = Example(
 )
 
 _GROUP_BUCKETS = (1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1000.0, 5000.0)
+# How often it is said that senders are put off.
+_SAY_EVERY = 60.0
 _FSYNC_BUCKETS = (0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5, 1.0, 5.0)
 
 
@@ -163,6 +167,9 @@ class _Counted:
         self._before = before
         self._after = after
         self._ready: list[Delivery] = []
+        self._log = env.log
+        self._monotonic = env.monotonic
+        self._said = -math.inf
         metrics = env.metrics
         self._received = metrics.counter("buffer_received", "Messages written to the buffer.")
         self._batch_received = metrics.counter("buffer_batch_received", "Batches written to it.")
@@ -180,9 +187,22 @@ class _Counted:
     def write(self, delivery: Delivery) -> None:
         if not self._before.empty:
             delivery = self._processed(delivery)
-        self._journal.write(delivery)
+        try:
+            self._journal.write(delivery)
+        except Overloaded as refusal:
+            self._say_put_off(refusal)
+            raise
         self._received.add(len(delivery.batch))
         self._batch_received.add()
+
+    def _say_put_off(self, refusal: Overloaded) -> None:
+        """Once a minute at most: whoever looks at the log must see why senders get 503."""
+        if self._monotonic() - self._said >= _SAY_EVERY:
+            self._said = self._monotonic()
+            self._log.warning(
+                "nothing is taken at the moment; senders are told to come again, what is stored is safe",
+                reason=str(refusal),
+            )
 
     def _processed(self, delivery: Delivery) -> Delivery:
         """Processors before storing run in the write itself, so they may not wait for anything."""

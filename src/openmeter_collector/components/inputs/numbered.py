@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
+from itertools import count
 
-from openmeter_collector.api import Message, Scanned, Scanner, Source
+from openmeter_collector.api import Scanned, Scanner, Source, record_metadata
 
 
 class Numbered:
@@ -22,17 +23,14 @@ class Numbered:
     async def scan(self, source: Source) -> AsyncGenerator[Scanned, None]:
         """See `Scanner.scan`."""
         scan = self._scanner.scan(source)
-        identity = source.metadata[self._key]
+        key, identity = self._key, f"{source.metadata[self._key]}-"
         try:
             async for found in scan:
                 first = found.end.records - len(found.batch)
-                batch = [
-                    self._numbered(message, f"{identity}-{first + at}")
-                    for at, message in enumerate(found.batch)
-                ]
-                yield Scanned(batch, found.end)
+                # Written into, which is for nobody else to do: the scanner has just made them, and
+                # no one has seen them yet. Copies would cost as much again.
+                for message, number in zip(found.batch, count(first)):
+                    message.metadata = record_metadata(message.metadata, key, identity, number)
+                yield found
         finally:
             await scan.aclose()
-
-    def _numbered(self, message: Message, identity: str) -> Message:
-        return message.with_metadata({**message.metadata, self._key: identity})

@@ -7,7 +7,6 @@ failed attempt is repeated for as long as its period lasts, then with figures of
 from __future__ import annotations
 
 import asyncio
-import gzip
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
@@ -22,16 +21,15 @@ from openmeter_collector.api import (
     Duration,
     Env,
     Example,
-    HttpClient,
     MetricsExporter,
     Overloaded,
     Page,
     Retryable,
     field,
     metrics,
-    raise_for_answer,
 )
-from openmeter_collector.components.otlp.channel import exporting
+from openmeter_collector.components.metrics.buckets import USUAL, check_buckets
+from openmeter_collector.components.otlp.channel import Send, exporting, over_http
 from openmeter_collector.components.otlp.endpoint import Endpoint
 from openmeter_collector.components.otlp.library import Otlp, load_otlp
 from openmeter_collector.components.otlp.own_metrics import Snapshots, requests
@@ -50,19 +48,10 @@ EACH_QUARTER_MINUTE = Example(
     """,
 )
 _METHOD: Final = "/opentelemetry.proto.collector.metrics.v1.MetricsService/Export"
-_BUCKETS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 _AT_THE_END: Final = 5.0
 """Seconds for the last export, however many endpoints there are."""
 _FIRST_PAUSE: Final = 0.5
 _LONGEST_PAUSE: Final = 30.0
-
-Send = Callable[[bytes], Awaitable[bytes]]
-
-
-def _check_buckets(buckets: Sequence[float]) -> str | None:
-    if list(buckets) != sorted(set(buckets)):
-        return "the bounds of buckets are not in ascending order; sort them"
-    return None
 
 
 @metrics("open_telemetry_collector", categories=("Services",), examples=[EACH_QUARTER_MINUTE])
@@ -111,7 +100,7 @@ class OpenTelemetryCollectorMetrics:
         advanced=True,
         ours=True,
         doc="Upper bounds of the buckets of timers, in seconds. Empty for 5ms to 10s in eleven steps.",
-        lint=_check_buckets,
+        lint=check_buckets,
     )
     tls: ClientTls = field(
         default_factory=ClientTls,
@@ -138,7 +127,7 @@ class OpenTelemetryCollectorMetrics:
             **self.tags,
         }
         otlp = load_otlp(where)
-        env.metrics.store.timer_bounds = tuple(self.histogram_buckets) or _BUCKETS
+        env.metrics.store.timer_bounds = tuple(self.histogram_buckets) or USUAL
         async with AsyncExitStack() as stack:
             senders = [
                 _Sender(env, float(self.interval), otlp, resource, name, send)
@@ -164,7 +153,14 @@ class OpenTelemetryCollectorMetrics:
             client = await stack.enter_async_context(
                 env.http(tls=self.tls.context(f"{where}.tls"), max_connections=1)
             )
-            ways.append((url, self._over_http(client, url)))
+            send = over_http(
+                client,
+                url,
+                headers=self.headers,
+                gzipped=self.compression == "gzip",
+                timeout=float(self.timeout),
+            )
+            ways.append((url, send))
         for endpoint in self.grpc:
             address, secure = endpoint.over_grpc()
             exporter = await stack.enter_async_context(
@@ -179,21 +175,6 @@ class OpenTelemetryCollectorMetrics:
             )
             ways.append((address, _over_grpc(exporter.export, float(self.timeout))))
         return ways
-
-    def _over_http(self, client: HttpClient, url: str) -> Send:
-        headers = {"Content-Type": "application/x-protobuf"} | dict(self.headers)
-        if self.compression == "gzip":
-            headers["Content-Encoding"] = "gzip"
-
-        async def send(request: bytes) -> bytes:
-            body = gzip.compress(request, 3, mtime=0) if self.compression == "gzip" else request
-            answer = await client.request(
-                "POST", url, headers=headers, body=body, timeout=float(self.timeout)
-            )
-            raise_for_answer(url, answer)
-            return answer.body
-
-        return send
 
 
 def _over_grpc(export: Callable[[bytes, float], Awaitable[bytes]], timeout: float) -> Send:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -23,6 +23,7 @@ from openmeter_collector.api import (
     raise_for_answer,
     section,
 )
+from openmeter_collector.components.metrics.buckets import USUAL, check_buckets
 from openmeter_collector.telemetry import openmetrics
 
 SCRAPED = Example(
@@ -43,7 +44,6 @@ RENAMED = Example(
     """,
 )
 _TEXT = "text/plain; version=0.0.4; charset=utf-8"
-_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
 
 @section
@@ -62,12 +62,6 @@ class PushAuth:
 
     username: str = field(default="", doc="User name.")
     password: str = field(default="", secret=True, doc="Password.")
-
-
-def _check_buckets(buckets: Sequence[float]) -> str | None:
-    if list(buckets) != sorted(set(buckets)):
-        return "the bounds of buckets are not in ascending order; sort them"
-    return None
 
 
 @metrics("prometheus", categories=("Services",), examples=[SCRAPED, RENAMED])
@@ -94,7 +88,7 @@ class Prometheus:
         advanced=True,
         doc="Upper bounds of the buckets in seconds, with `use_histogram_timing`. Empty for those "
         "that Prometheus clients use.",
-        lint=_check_buckets,
+        lint=check_buckets,
     )
     summary_quantiles_objectives: list[Quantile] = field(
         default_factory=lambda: [
@@ -135,7 +129,7 @@ class Prometheus:
         """Takes over how timers are kept; pushes until the end, and once more then."""
         store = env.metrics.store
         if self.use_histogram_timing:
-            store.timer_bounds = tuple(self.histogram_buckets) or _BUCKETS
+            store.timer_bounds = tuple(self.histogram_buckets) or USUAL
         store.quantiles = tuple(one.quantile for one in self.summary_quantiles_objectives)
         shown = _Shown(store, process=self.add_process_metrics)
         try:

@@ -1,8 +1,9 @@
-"""Exports over gRPC: the channel, and what an answer means for the data."""
+"""Exports: requests over HTTP and gRPC, and what an answer means for the data."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+import gzip as gzip_
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -11,10 +12,12 @@ from openmeter_collector.api import (
     ClientTls,
     CollectorError,
     ConfigError,
+    HttpClient,
     Overloaded,
     Paused,
     Rejected,
     Retryable,
+    raise_for_answer,
 )
 from openmeter_collector.components.otlp import status
 from openmeter_collector.components.otlp.library import load_grpc
@@ -22,6 +25,27 @@ from openmeter_collector.components.otlp.library import load_grpc
 _OF_THE_DATA: Final = frozenset({"INVALID_ARGUMENT", "FAILED_PRECONDITION", "ALREADY_EXISTS"})
 _OF_US: Final = frozenset({"UNAUTHENTICATED", "PERMISSION_DENIED", "UNIMPLEMENTED", "NOT_FOUND"})
 _SHOWN: Final = 2_000
+
+
+Send = Callable[[bytes], Awaitable[bytes]]
+"""Sends a request and gives the answer; raises what a refusal stands for."""
+
+
+def over_http(
+    client: HttpClient, url: str, *, headers: Mapping[str, str], gzipped: bool, timeout: float
+) -> Send:
+    """Requests to an address, as protobuf."""
+    sent = {"Content-Type": "application/x-protobuf"} | dict(headers)
+    if gzipped:
+        sent["Content-Encoding"] = "gzip"
+
+    async def send(request: bytes) -> bytes:
+        body = gzip_.compress(request, 3, mtime=0) if gzipped else request
+        answer = await client.request("POST", url, headers=sent, body=body, timeout=timeout)
+        raise_for_answer(url, answer)
+        return answer.body
+
+    return send
 
 
 class Exporter:

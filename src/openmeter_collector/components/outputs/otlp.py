@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Literal
@@ -19,12 +18,11 @@ from openmeter_collector.api import (
     Output,
     field,
     output,
-    raise_for_answer,
 )
 from openmeter_collector.components.otlp import writing
-from openmeter_collector.components.otlp.channel import exporting
+from openmeter_collector.components.otlp.channel import Send, exporting, over_http
 from openmeter_collector.components.otlp.library import Otlp, load_otlp
-from openmeter_collector.components.outputs.otlp_send import Send, send_all
+from openmeter_collector.components.outputs.otlp_send import send_all
 
 _WHERE = "output.otlp"
 _METHODS = {
@@ -113,20 +111,13 @@ class OtlpOutput:
     def _over_http(self, client: HttpClient) -> Send:
         path = f"/v1/{self.signal}"
         base = self.endpoint.rstrip("/")
-        url = base if base.endswith(path) else base + path
-        headers = {"Content-Type": "application/x-protobuf"} | dict(self.headers)
-        if self.compression == "gzip":
-            headers["Content-Encoding"] = "gzip"
-
-        async def send(request: bytes) -> bytes:
-            body = gzip.compress(request, 3, mtime=0) if self.compression == "gzip" else request
-            answer = await client.request(
-                "POST", url, headers=headers, body=body, timeout=float(self.timeout)
-            )
-            raise_for_answer(url, answer)
-            return answer.body
-
-        return send
+        return over_http(
+            client,
+            base if base.endswith(path) else base + path,
+            headers=self.headers,
+            gzipped=self.compression == "gzip",
+            timeout=float(self.timeout),
+        )
 
 
 class _Sender:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from openmeter_collector.api import Batch, BatchFailed, Message, Rejected
+from openmeter_collector.components.otlp.channel import Send
 
 MOST_BYTES: Final = 3_500_000
 """Of one request. Servers take 4 MiB unless told otherwise, and say no to more with a code that does
@@ -16,7 +17,6 @@ _UNSAYABLE: Final = (ValueError, TypeError, KeyError, AttributeError)
 
 Build = Callable[[Sequence[Message]], Any]
 """Makes a request of messages; raises ValueError, TypeError or KeyError for one that cannot be said."""
-Send = Callable[[bytes], Awaitable[bytes]]
 
 
 async def send_all(batch: Batch, build: Build, send: Send, response: Any, rejected: str) -> None:

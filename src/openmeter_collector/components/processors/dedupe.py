@@ -11,11 +11,13 @@ from openmeter_collector.api import (
     Batch,
     Cache,
     CacheRef,
+    DuplicateRule,
     Env,
     Example,
     Interpolated,
     Message,
     field,
+    left_out_as,
     processor,
     when_settled,
 )
@@ -45,7 +47,7 @@ class Dedupe:
     A key is put into the cache when its message is safe (in the buffer, if this stands before one)
     or delivered, never before: what failed is not taken for a duplicate when it comes again. While
     a message is under way, another one with its key waits for what becomes of it. Two in one batch
-    become one, and succeed or fail together.
+    become one, and succeed or fail together. The books count what is dropped as duplicates, too.
 
     When the cache fails, or the key cannot be made, the message is flagged and passes: better twice
     than never, and OpenMeter knows events by their ids. With `drop_on_err: true` it is dropped.
@@ -79,6 +81,7 @@ class _Deduper:
         self._log = env.log
         self._cache: Cache = env.cache(config.cache)
         self._flag = Flag(env)
+        self._rule = DuplicateRule(f"{env.node.display()} ({env.node.name})")
         self._start = start
         self._under_way: dict[str, asyncio.Future[None]] = {}
         self._ailing = False
@@ -116,7 +119,9 @@ class _Deduper:
             try:
                 key = self._config.key.resolve(batch, index)
             except MappingFailed as error:
-                if not self._config.drop_on_err:
+                if self._config.drop_on_err:
+                    self._lost(message)
+                else:
                     keyless.append(self._flag(message, f"key interpolation error: {error}"))
             else:
                 same.setdefault(key, []).append(message)
@@ -131,9 +136,18 @@ class _Deduper:
             known = await self._cache.get(key)
         except Exception as error:  # noqa: BLE001 - whatever is wrong with the cache
             self._complain(error)
-            return None if self._config.drop_on_err else self._flag(one, f"cache: {error}")
+            if not self._config.drop_on_err:
+                return self._flag(one, f"cache: {error}")
+            self._lost(one)
+            return None
         self._ailing = False
-        return one if known is None else None
+        if known is None:
+            return one
+        left_out_as(one, self._rule)
+        return None
+
+    def _lost(self, message: Message) -> None:
+        left_out_as(message, f"{self._rule}: drop_on_err")
 
     def _told(self, key: str) -> Callable[[Exception | None], None]:
         def told(failure: Exception | None) -> None:

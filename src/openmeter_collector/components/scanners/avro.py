@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from io import BytesIO, StringIO
 from typing import Any, Final
 
 from openmeter_collector.api import (
     MOST_AT_ONCE,
+    Batch,
     ByteSize,
     Env,
     Example,
@@ -26,6 +28,7 @@ from openmeter_collector.components.scanners.common import Bytes, Track
 
 _MAGIC: Final = b"Obj\x01"
 _SYNC: Final = 16
+_PLAIN: Final = frozenset({"null", "boolean", "int", "long", "string"})
 
 EXPORT = Example(
     "Records of Avro files",
@@ -94,17 +97,17 @@ class _Avro:
             while (block := await self._block(stream, header[-_SYNC:])) is not None:
                 contents = await asyncio.to_thread(self._messages, header, block)
                 for at in range(0, len(contents), MOST_AT_ONCE):
-                    some = contents[at : at + MOST_AT_ONCE]
-                    yield track.group([self._message(one, source) for one in some], 0)
+                    yield track.group(self._batch(contents[at : at + MOST_AT_ONCE], source), 0)
         except _Short as error:
             raise track.unreadable("it ends too early; check that the file is whole") from error
         except (ValueError, EOFError, IndexError, KeyError, TypeError, OSError) as error:
             raise track.unreadable(f"not valid Avro: {error}; check how it was made") from error
 
-    def _message(self, content: Any, source: Source) -> Message:
+    def _batch(self, contents: list[Any], source: Source) -> Batch:
+        metadata = source.metadata
         if self._raw:
-            return Message(None, source.metadata, value=content)
-        return Message(content, source.metadata)
+            return [Message(None, metadata, value=one) for one in contents]
+        return [Message(one, metadata) for one in contents]
 
     async def _header(self, stream: Bytes) -> bytes:
         """Everything before the first block, which ends with the sync marker; empty for no file."""
@@ -162,7 +165,41 @@ class _Avro:
         reader = self._library.reader(BytesIO(header + block))
         records = list(reader)
         if self._raw:
-            return [plain(record) for record in records]
+            change = change_of(reader.writer_schema)
+            return records if change is None else [change(record) for record in records]
         text = StringIO()
         self._library.json_writer(text, reader.writer_schema, records)
         return [line.encode() for line in text.getvalue().split("\n") if line]
+
+
+def change_of(schema: Any) -> Callable[[Any], Any] | None:
+    """What makes `plain` values of data of a schema, which it may change; None if they all are.
+
+    Only what the schema says may need it is looked at: fields of records one by one, anything else
+    (unions, arrays and maps in which there is some, types that are named again) as a whole.
+    """
+    if isinstance(schema, dict) and schema.get("type") in ("record", "error"):
+        changes = [(one["name"], change_of(one["type"])) for one in schema["fields"]]
+        needed = [(name, change) for name, change in changes if change is not None]
+        return partial(_change_fields, needed) if needed else None
+    return None if _is_plain(schema) else plain
+
+
+def _change_fields(
+    changes: list[tuple[str, Callable[[Any], Any]]], record: dict[str, Any]
+) -> dict[str, Any]:
+    for name, change in changes:
+        record[name] = change(record[name])
+    return record
+
+
+def _is_plain(schema: Any) -> bool:
+    """Whether all data of a schema is as a document has it. No floats: they may be infinite."""
+    if isinstance(schema, list):
+        return all(change_of(one) is None for one in schema)
+    if not isinstance(schema, dict):
+        return schema in _PLAIN
+    kind = schema.get("type")
+    if kind in ("array", "map"):
+        return change_of(schema["items" if kind == "array" else "values"]) is None
+    return kind == "enum" or ("logicalType" not in schema and _is_plain(kind))

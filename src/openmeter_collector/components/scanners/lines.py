@@ -75,40 +75,42 @@ class _Lines:
             looked = max(0, len(pending) - len(between) + 1)
             pending += chunk
             if pending.find(between, looked) >= 0:
-                *lines, rest = bytes(pending).split(between)
-                pending = bytearray(rest)
-                for found in self._groups(track, source, lines, len(between)):
+                lines = bytes(pending).split(between)
+                returns = between == b"\n" and b"\r" in pending
+                pending = bytearray(lines.pop())
+                for found in self._groups(track, source, lines, len(between), returns=returns):
                     yield found
             # Without the delimiter's own bytes, of which all but the last may be there already.
             if len(pending) >= self._most + len(between):
                 raise self._too_long(track)
         if pending:
-            for found in self._groups(track, source, [bytes(pending)], 0):
+            returns = between == b"\n"
+            for found in self._groups(track, source, [bytes(pending)], 0, returns=returns):
                 yield found
 
     def _groups(
-        self, track: Track, source: Source, lines: list[bytes], between: int
+        self, track: Track, source: Source, lines: list[bytes], between: int, *, returns: bool
     ) -> Iterator[Scanned]:
+        metadata = source.metadata
         for at in range(0, len(lines), MOST_AT_ONCE):
             some = lines[at : at + MOST_AT_ONCE]
-            good = self._fitting(some)
-            size = sum(map(len, some[:good])) + good * between
-            kept = self._kept(some[:good])
+            lengths = list(map(len, some))
+            fits = max(lengths) <= self._most
+            if not fits:
+                good = next(at for at, length in enumerate(lengths) if length > self._most)
+                some, lengths = some[:good], lengths[:good]
+            size = sum(lengths) + len(some) * between
+            kept = self._kept(some, returns=returns)
             if kept:
-                yield track.group([Message(line, source.metadata) for line in kept], size)
+                yield track.group([Message(line, metadata) for line in kept], size)
             else:
                 track.skip(size)
-            if good < len(some):
+            if not fits:
                 raise self._too_long(track)
 
-    def _fitting(self, lines: list[bytes]) -> int:
-        """How many lines there are before one that is too long."""
-        if len(max(lines, key=len)) <= self._most:
-            return len(lines)
-        return next(at for at, line in enumerate(lines) if len(line) > self._most)
-
-    def _kept(self, lines: list[bytes]) -> list[bytes]:
-        if self._between == b"\n":
+    def _kept(self, lines: list[bytes], *, returns: bool) -> list[bytes]:
+        """What of these is messages; `returns` says that some may end with a carriage return."""
+        if returns:
             lines = [line.removesuffix(b"\r") for line in lines]
         return [line for line in lines if line] if self._omit_empty else lines
 

@@ -6,11 +6,10 @@ import json
 import time
 from contextlib import asynccontextmanager
 
-import grpc
 import pytest
 from opentelemetry.proto.collector.metrics.v1 import metrics_service_pb2 as otlp
 
-from kit.otlp import Intake, taking
+from kit.otlp import Intake, official_server, taking
 from kit.pipes import REGISTRY, surroundings
 from openmeter_collector.api import ConfigError, HttpResponse, Retryable
 from openmeter_collector.component.node import Node
@@ -229,29 +228,11 @@ async def real(fields):
 async def test_over_grpc_with_headers_to_a_server_of_the_official_library():
     taken = asyncio.Queue()
 
-    async def export(request, context):
-        taken.put_nowait((request, dict(context.invocation_metadata())))
-        return otlp.ExportMetricsServiceResponse()
-
-    handler = grpc.unary_unary_rpc_method_handler(
-        export,
-        request_deserializer=otlp.ExportMetricsServiceRequest.FromString,
-        response_serializer=otlp.ExportMetricsServiceResponse.SerializeToString,
-    )
-    server = grpc.aio.server()
-    service = "opentelemetry.proto.collector.metrics.v1.MetricsService"
-    server.add_generic_rpc_handlers(
-        (grpc.method_handlers_generic_handler(service, {"Export": handler}),)
-    )
-    port = server.add_insecure_port("127.0.0.1:0")
-    await server.start()
-    fields = f"grpc: [{{address: '127.0.0.1:{port}'}}], headers: {{X-Key: k}}, interval: 100ms"
-    try:
+    async with official_server("metrics", lambda *told: taken.put_nowait(told)) as address:
+        fields = f"grpc: [{{address: '{address}'}}], headers: {{X-Key: k}}, interval: 100ms"
         async with real(fields) as (around, lines):
             around.metrics.scope(path="p").counter("input_received").add(4)
             request, headers = await taken.get()
-    finally:
-        await server.stop(None)
     metrics, _ = parsed(request.SerializeToString())
     assert metrics["input_received"].sum.data_points[0].as_int == 4
     assert headers["x-key"] == "k"

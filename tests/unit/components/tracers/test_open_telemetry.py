@@ -6,10 +6,10 @@ import json
 import urllib.request
 from contextlib import asynccontextmanager
 
-import grpc
 import pytest
 from opentelemetry.proto.collector.trace.v1 import trace_service_pb2 as otlp
 
+from kit.otlp import official_server
 from kit.pipes import REGISTRY, SCRIPTS, WRITTEN
 from openmeter_collector.api import ConfigError, Retryable
 from openmeter_collector.components.tracers import open_telemetry_collector as component
@@ -75,26 +75,8 @@ async def by_http():
 async def by_grpc():
     collected = Collected()
 
-    async def export(request, context):
-        collected.take(request)
-        return otlp.ExportTraceServiceResponse()
-
-    handler = grpc.unary_unary_rpc_method_handler(
-        export,
-        request_deserializer=otlp.ExportTraceServiceRequest.FromString,
-        response_serializer=otlp.ExportTraceServiceResponse.SerializeToString,
-    )
-    server = grpc.aio.server()
-    service = "opentelemetry.proto.collector.trace.v1.TraceService"
-    server.add_generic_rpc_handlers(
-        (grpc.method_handlers_generic_handler(service, {"Export": handler}),)
-    )
-    port = server.add_insecure_port("127.0.0.1:0")
-    await server.start()
-    try:
-        yield f"grpc: [{{address: '127.0.0.1:{port}'}}]", collected
-    finally:
-        await server.stop(None)
+    async with official_server("traces", lambda request, _: collected.take(request)) as address:
+        yield f"grpc: [{{address: '{address}'}}]", collected
 
 
 CONFIG = """
