@@ -13,7 +13,6 @@ import subprocess
 import sys
 import threading
 import time
-from collections import defaultdict
 
 import pytest
 from sink import Sink, wait_for
@@ -198,9 +197,10 @@ input:
   processors:
     - mapping: |
         let place = meta("lsn").or("snapshot")
-        root = {{"specversion": "1.0", "id": "%s/%d/%d".format($place, this.id, this.version),
-          "source": "shop", "type": "order", "subject": "s", "time": this.changed,
-          "data": {{"row": this.id, "version": this.version, "operation": meta("operation"), "lsn": $place}}}}
+        let row = if content().length() == 0 {{ {{}} }} else {{ this }}
+        let about = {{"row": $row.id.or(0), "version": $row.version.or(0), "operation": meta("operation"), "lsn": $place}}
+        root = {{"specversion": "1.0", "id": "%s/%d/%d/%s".format($place, $about.row, $about.version, $about.operation),
+          "source": "shop", "type": "order", "subject": "s", "data": $about}}
 buffer:
   sqlite: {{path: {folder}/buffer.db, min_free_bytes: 1MiB}}
 output:
@@ -211,33 +211,44 @@ output:
 """
 FOLLOWED = """
 CREATE TABLE orders (id BIGSERIAL PRIMARY KEY, version INT NOT NULL DEFAULT 1, changed TIMESTAMPTZ DEFAULT now());
-CREATE TABLE history (id BIGINT, version INT);
-CREATE FUNCTION remember() RETURNS trigger LANGUAGE plpgsql AS
-  'BEGIN INSERT INTO history VALUES (NEW.id, NEW.version); RETURN NULL; END';
-CREATE TRIGGER remember AFTER INSERT OR UPDATE ON orders FOR EACH ROW EXECUTE FUNCTION remember();
+CREATE TABLE history (at BIGSERIAL, operation TEXT, id BIGINT, version INT);
+CREATE FUNCTION remember() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN
+  IF TG_OP = ''TRUNCATE'' THEN INSERT INTO history (operation, id, version) VALUES (''truncate'', 0, 0);
+  ELSIF TG_OP = ''DELETE'' THEN INSERT INTO history (operation, id, version) VALUES (''delete'', OLD.id, 0);
+  ELSE INSERT INTO history (operation, id, version) VALUES (lower(TG_OP), NEW.id, NEW.version);
+  END IF; RETURN NULL; END';
+CREATE TRIGGER remember AFTER INSERT OR UPDATE OR DELETE ON orders FOR EACH ROW EXECUTE FUNCTION remember();
+CREATE TRIGGER emptied AFTER TRUNCATE ON orders EXECUTE FUNCTION remember();
 INSERT INTO orders (version) SELECT 1 FROM generate_series(1, 3000)
 """
 # Each is a transaction; a row may change twice in one, and one may need many batches.
 CHANGES = (
     "INSERT INTO orders DEFAULT VALUES",
     "INSERT INTO orders (version) SELECT 1 FROM generate_series(1, 100)",
+    "INSERT INTO orders (version) SELECT 1 FROM generate_series(1, 100)",
     "UPDATE orders SET version = version + 1, changed = now() WHERE id % 500 = {some}",
     """BEGIN; UPDATE orders SET version = version + 1 WHERE id % 4 = {some} % 4;
     UPDATE orders SET version = version + 1 WHERE id % 180 = {some} % 180; COMMIT""",
-    "BEGIN; UPDATE orders SET version = version + 1; ROLLBACK",
+    "DELETE FROM orders WHERE id % 60 = {some} % 60",
+    """BEGIN; UPDATE orders SET version = version + 1 WHERE id % 90 = {some} % 90;
+    DELETE FROM orders WHERE id % 90 = {some} % 90; COMMIT""",
+    "BEGIN; UPDATE orders SET version = version + 1; DELETE FROM orders WHERE id % 2 = 0; ROLLBACK",
 )
+# Now and then, among the others.
+EMPTIED = "BEGIN; TRUNCATE orders; INSERT INTO orders (version) SELECT 1 FROM generate_series(1, 300); COMMIT"
 PLACE = "SELECT confirmed_flush_lsn::text AS place FROM pg_replication_slots"
 
 
 class Changer(Writer):
-    """Inserts and updates rows until it is told to stop."""
+    """Inserts, updates and deletes rows, and empties the table, until it is told to stop."""
 
     async def _write(self):
         database = driver_for(self.server)
         chance = random.Random(2)
         while not self.stop.is_set():
-            await database.script(chance.choice(CHANGES).format(some=chance.randrange(500)))
             self.count += 1
+            change = EMPTIED if self.count % 40 == 0 else chance.choice(CHANGES)
+            await database.script(change.format(some=chance.randrange(500)))
             self.stop.wait(0.03)
         await database.close()
 
@@ -264,14 +275,17 @@ def test_changes_are_followed_once_and_in_order_whenever_the_collector_is_killed
                 process = start(config)
             sink.status = 204
             wait_for(
-                lambda: sum(not one.startswith("snapshot") for one in list(sink.got)) > 500,
+                lambda: (
+                    any("/truncate" in one for one in list(sink.got))
+                    and sum(not one.startswith("snapshot") for one in list(sink.got)) > 500
+                ),
                 what="the changes",
             )
             changer.stop.set()
             changer.join()
-            asyncio.run(execute(server, "INSERT INTO orders (id) VALUES (0)"))
+            asyncio.run(execute(server, "INSERT INTO orders (id) VALUES (-1)"))
             wait_for(
-                lambda: list(sink.got)[-1].endswith("/0/1") or process.poll() is not None,
+                lambda: list(sink.got)[-1].endswith("/-1/1/insert") or process.poll() is not None,
                 60,
                 "the last change",
             )
@@ -281,31 +295,48 @@ def test_changes_are_followed_once_and_in_order_whenever_the_collector_is_killed
             process.kill()
             changer.stop.set()
             sink.close()
-        history = asyncio.run(rows_of(server, "SELECT id, version FROM history"))
-    read, changed, places = {}, defaultdict(list), []
+        history = asyncio.run(
+            rows_of(server, "SELECT operation, id, version FROM history ORDER BY at")
+        )
+    read, changed, places = {}, [], []
     for copies in sink.got.values():
         # A snapshot that is begun anew reads rows again: the same row in the same version is the same event.
         assert len(set(copies)) == 1
         data = json.loads(copies[0])["data"]
-        row, version = data["row"], data["version"]
-        if data["operation"] == "read":
+        change = data["operation"], data["row"], data["version"]
+        if change[0] == "read":
             assert not places, "a row of the snapshot after a change"
-            read[row] = max(version, read.get(row, 0))
+            read[change[1]] = max(change[2], read.get(change[1], 0))
             continue
         assert len(copies) == 1, copies
-        changed[row].append(version)
+        changed.append(change)
         places.append(tuple(int(part, 16) for part in data["lsn"].split("/")))
-    # The server's own book of changes; the snapshot stands for those before it.
-    expected = defaultdict(list)
-    for row in sorted(history, key=lambda row: row["version"]):
-        if row["version"] > read.get(row["id"], 0):
-            expected[row["id"]].append(row["version"])
-    assert changed == expected, output
+    # The server's own book has every change in its order; the snapshot stands for those before the rest.
+    book = [(line["operation"], line["id"], line["version"]) for line in history]
+    before = len(book) - len(changed)
+    assert changed == book[before:], output
+    # What was deleted between two beginnings of the snapshot was read once and is not there any more.
+    shown = state_after(book[:before])
+    assert {row: read.get(row) for row in shown} == shown
     assert places == sorted(places)
-    assert len(read) >= 3000
+    assert len(read) >= 200
     assert len(places) > 500
+    assert {change[0] for change in changed} == {"insert", "update", "delete", "truncate"}
     total = sum(len(copies) for copies in sink.got.values())
     assert f"delivered={total}".encode() in output
+
+
+def state_after(changes):
+    """The version of each row that is there after some changes."""
+    rows = {}
+    for operation, row, version in changes:
+        if operation == "truncate":
+            rows.clear()
+        elif operation == "delete":
+            rows.pop(row)
+        else:
+            rows[row] = version
+    return rows
 
 
 def wait_for_moves(server, count):

@@ -40,7 +40,10 @@ def free_port() -> int:
 
 
 @contextlib.contextmanager
-def postgres() -> Iterator[Server]:
+def postgres(
+    prepare: Callable[[Path], list[str]] | None = None, sslmode: str = "disable"
+) -> Iterator[Server]:
+    """A server; `prepare` may change its folder, and says settings (`name=value`)."""
     programs = require("PostgreSQL")
     with _folder("postgres") as (folder, as_user):
         data = folder / "data"
@@ -55,9 +58,11 @@ def postgres() -> Iterator[Server]:
             "-c", "listen_addresses=127.0.0.1", "-c", "fsync=off", "-c", "wal_level=logical",
             "-c", "max_connections=50", "-c", "TimeZone=Asia/Kathmandu",
         ]  # fmt: skip
+        for setting in prepare(data) if prepare else ():
+            command += ["-c", setting]
         with _running(command, folder, port) as process:
             # It listens before it is ready.
-            dsn = f"postgres://postgres@127.0.0.1:{port}/postgres?sslmode=disable"
+            dsn = f"postgres://postgres@127.0.0.1:{port}/postgres?sslmode={sslmode}"
             _until(lambda: _answers(dsn))
             yield Server("postgres", dsn, process)
 

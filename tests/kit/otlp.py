@@ -59,6 +59,10 @@ class Intake:
         self.verdict = verdict
         self.deliveries = []
         self.messages = []
+        self.turned_away = []
+
+    def refused(self, contents, reason):
+        self.turned_away += [reason for _ in contents]
 
     def offer(self, delivery):
         if isinstance(self.verdict, BaseException) and getattr(self.verdict, "at_once", False):
@@ -105,6 +109,9 @@ class Taking:
         self.grpc = addresses.get("grpc_address") or addresses.get("address")
         self.http = f"http://{addresses.get('http_address')}"
         self.around, self.lines = around, lines
+
+    def total(self, metric):
+        return self.around.metrics.total(metric)
 
     async def export(self, request, signal="logs", **options):
         """Send over gRPC; returns the parsed answer. Raises `grpc.aio.AioRpcError`."""

@@ -15,7 +15,8 @@ from openmeter_collector.cli.files import environment, expand
 from openmeter_collector.cli.options import env_file_option, template_option
 from openmeter_collector.cli.registry import registry_with
 from openmeter_collector.config import Config, Problem, read
-from openmeter_collector.config.upstream import Difference, concerning, general
+from openmeter_collector.config.difference import Difference
+from openmeter_collector.config.upstream import concerning, general
 from openmeter_collector.errors import ConfigError
 from openmeter_collector.spec.trust import EVERYTHING
 

@@ -8,31 +8,10 @@ so themselves (`ours=True`).
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import Final
 
-
-@dataclass(frozen=True, slots=True)
-class Difference:
-    """One difference.
-
-    Attributes:
-        about: what it concerns: `output drop_on`, a kind and a name; or an area that concerns every
-            config (`files`, `service`, `logs`, `command line`, `delivery`).
-        title: what it is about, in a few words.
-        there: what the Go collector does.
-        here: what this one does.
-        why: the reason.
-        act: what somebody who moves has to do; empty for nothing.
-    """
-
-    about: str
-    title: str
-    there: str
-    here: str
-    why: str
-    act: str = ""
-
+from openmeter_collector.config.difference import Difference
+from openmeter_collector.config.upstream_sql import SQL
 
 AREAS: Final = ("delivery", "files", "service", "logs", "command line")
 """What concerns every config."""
@@ -302,6 +281,7 @@ DIFFERENCES: Final[tuple[Difference, ...]] = (
         "Evaluated when the input connects.",
         "The documentation shows one.",
     ),
+    *SQL,
     Difference(
         "input otel_log",
         "a request that cannot be taken now",

@@ -1,14 +1,16 @@
 """The inputs against real servers: rows, placeholders, windows, and positions that survive."""
 
 import asyncio
+import json
 
 import pytest
 
-from kit.databases import Server
-from kit.sql import Kept, driver_for, execute, node_of, read_all, read_until
+from kit.databases import Server, free_port
+from kit.sql import REGISTRY, Kept, driver_for, execute, node_of, read_all, read_until
 from kit.waiting import eventually
 from openmeter_collector.bloblang import compile
 from openmeter_collector.components.sql.values import moment_of
+from openmeter_collector.config import Config, read
 from openmeter_collector.errors import ConfigError, Retryable
 from openmeter_collector.testing.env import FakeEnv
 
@@ -208,6 +210,89 @@ async def test_a_row_that_becomes_visible_behind_a_later_one_is_not_missed(postg
     await reading
     await connection.close()
     assert ids(kept) == [1, 2, 3]
+
+
+LATE_QUERY = {
+    "query": "SELECT id FROM late WHERE id > $1 AND id <= $2 ORDER BY id LIMIT 2",
+    "args_mapping": "root = [ this.cursor.value, this.cursor.until ]",
+}
+
+
+def raw(server, cursor, **more):
+    fields = {"driver": server.driver, "dsn": server.dsn, "interval": "100ms"}
+    about = {"column": "id", "initial": 0, "lag": "300ms"}
+    return node_of("input", "sql_raw", **fields, **(LATE_QUERY | more), cursor=about | cursor)
+
+
+async def test_a_raw_query_misses_no_row_either_that_becomes_visible_behind_a_later_one(postgres):
+    await table(postgres, "late", [(1, at(1))])
+    slow = driver_for(postgres)
+    connection = await slow._connect()
+    await connection.execute("BEGIN")
+    await connection.execute(f"INSERT INTO late VALUES (2, '{at(2)}', 'slow')")
+    await insert(postgres, "late", [(3, at(3)), (4, at(4))])
+    kept = Kept()
+    node = raw(postgres, {"greatest": "SELECT max(id) AS greatest FROM late"})
+    reading = asyncio.ensure_future(read_until(node, 4, kept))
+    await asyncio.sleep(0.1)
+    assert kept.rows == []
+    await connection.execute("COMMIT")
+    await reading
+    await connection.close()
+    assert ids(kept) == [1, 2, 3, 4]
+
+
+async def test_a_raw_query_that_ignores_its_limit_is_stopped(postgres):
+    await table(postgres, "late", [(1, at(1))])
+    node = raw(
+        postgres,
+        {"greatest": "SELECT 0 AS greatest", "lag": "1ms"},
+        query="SELECT id FROM late WHERE id > $1 ORDER BY id",
+        args_mapping="root = [ this.cursor.value ]",
+    )
+    with pytest.raises(Retryable, match=r"rows after this\.cursor\.until"):
+        await read_all(node)
+
+
+@pytest.mark.parametrize(
+    ("cursor", "text"),
+    [
+        ({"lag": "5s"}, "set cursor.greatest, and ask for rows up to this.cursor.until"),
+        ({"greatest": "SELECT 1"}, "cursor.greatest is for cursor.lag"),
+    ],
+)
+def test_a_lag_of_a_raw_query_needs_to_know_how_far_there_is_something(cursor, text):
+    fields = {
+        "driver": "sqlite",
+        "dsn": "x",
+        "query": "SELECT 1",
+        "cursor": {"column": "id"} | cursor,
+    }
+    config = json.dumps({"input": {"sql_raw": fields}})
+    problems = read(config, REGISTRY, Config, env={}, file="test.yaml").problems
+    assert text in "".join(problem.friendly() for problem in problems)
+
+
+async def test_with_one_host_that_is_dead_the_next_one_is_asked(server):
+    dead = free_port()
+    lists = {
+        "postgres": ("@127.0.0.1:", f"@127.0.0.1:{dead},127.0.0.1:"),
+        "mysql": ("tcp(127.0.0.1:", f"tcp(127.0.0.1:{dead},127.0.0.1:"),
+        "clickhouse": ("@127.0.0.1:", f"@127.0.0.1:{dead},127.0.0.1:"),
+    }
+    if server.driver not in lists:
+        pytest.skip("a file has no host")
+    await table(server, "elsewhere", [(1, at(1))])
+    two = Server(server.driver, server.dsn.replace(*lists[server.driver]))
+    assert two.dsn != server.dsn
+    assert ids(await read_all(select(two, "elsewhere"))) == [1]
+    if server.driver == "clickhouse":
+        spread = Server(server.driver, f"{two.dsn}?connection_open_strategy=round_robin")
+        for _ in range(3):
+            assert ids(await read_all(select(spread, "elsewhere"))) == [1]
+    none = Server(server.driver, two.dsn.replace(server.dsn.split("127.0.0.1:")[1][:5], str(dead)))
+    with pytest.raises(Retryable):
+        await read_all(select(none, "elsewhere"))
 
 
 async def test_args_see_the_cursor_of_a_raw_query(server):

@@ -1,11 +1,14 @@
 """What each database's types become."""
 
+import re
 from contextlib import aclosing
 
 import pytest
 
+from kit.needs import ROOT
 from kit.sql import driver_for, execute
 from openmeter_collector.components.sql.contract import Statement
+from openmeter_collector.errors import Retryable
 from openmeter_collector.values import json
 
 COLUMNS = {
@@ -114,3 +117,62 @@ async def test_decimals_as_numbers_keep_every_digit(server):
         pytest.skip("SQLite has no decimals")
     row = await the_row(server, exact_numbers=True)
     assert b'"decimal":1234567890123456789.12' in json.dumps(row)
+
+
+# ---- the tables of the guide ---------------------------------------------------------------------
+
+GUIDE = ROOT / "docs" / "guide" / "sql-values.md"
+HEADINGS = {
+    "PostgreSQL": "postgres",
+    "MySQL, MariaDB": "mysql",
+    "ClickHouse": "clickhouse",
+    "SQLite": "sqlite",
+    "DuckDB": "duckdb",
+}
+TYPES = """
+    CREATE EXTENSION IF NOT EXISTS hstore;
+    DROP TYPE IF EXISTS mood; CREATE TYPE mood AS ENUM ('sad', 'happy');
+    DROP TYPE IF EXISTS pair; CREATE TYPE pair AS (n INT, s TEXT);
+    DROP DOMAIN IF EXISTS whole; CREATE DOMAIN whole AS INT CHECK (VALUE > 0)
+"""
+
+
+def the_guide(driver):
+    """The lines of a driver's table: what is selected, and what it becomes in both forms."""
+    sections = re.split(r"^## (.+)$", GUIDE.read_text(), flags=re.MULTILINE)[1:]
+    text = dict(zip(sections[::2], sections[1::2], strict=True))
+    (section,) = [text[title] for title, name in HEADINGS.items() if name == driver]
+    lines = [line.strip("| ").split(" | ") for line in section.splitlines() if line[:3] == "| `"]
+    return [
+        (value.strip("`"), made, made if other == "the same" else other)
+        for value, made, other in lines
+    ]
+
+
+async def became(database, value):
+    """The value as the guide writes it."""
+    try:
+        async with aclosing(database.stream(Statement(f"SELECT {value} AS v"), 10)) as blocks:
+            (row,) = [row async for block in blocks for row in block.rows]
+    except Retryable as error:
+        assert "column v has the type" in str(error)
+        return "an error"
+    return f"`{json.dumps(row['v']).decode()}`"
+
+
+async def test_values_become_what_the_guide_says(server):
+    if server.driver == "postgres":
+        await execute(server, TYPES)
+    lines = the_guide(server.driver)
+    assert len(lines) > 5
+    plain = driver_for(server)
+    structured = driver_for(server, structured=True, exact_numbers=True)
+    try:
+        found = [
+            (value, await became(plain, value), await became(structured, value))
+            for value, *_ in lines
+        ]
+    finally:
+        await plain.close()
+        await structured.close()
+    assert found == lines

@@ -2,9 +2,10 @@
 
 import pytest
 
-from kit.sql import driver_for, execute, node_of
+from kit.sql import REGISTRY, driver_for, execute, node_of
 from openmeter_collector.components.sql.contract import Statement
-from openmeter_collector.errors import BatchFailed, Rejected, Retryable
+from openmeter_collector.config import Config, read
+from openmeter_collector.errors import BatchFailed, ConfigError, Dropped, Rejected, Retryable
 from openmeter_collector.message import Message
 from openmeter_collector.message.settlement import entering
 from openmeter_collector.testing.env import FakeEnv
@@ -138,6 +139,49 @@ async def test_a_raw_output_runs_a_batch_in_one_transaction(server):
         with pytest.raises(Rejected):
             await write(node, batch({"id": "c", "n": 1}, {"id": "a", "n": 2}))
         assert len(await rows(server, "SELECT id FROM raw_out")) == 2
+
+
+async def test_each_message_gets_the_first_statement_that_is_for_it(server):
+    await table(server, "routed")
+    place = "$1" if server.driver in {"postgres", "clickhouse"} else "?"
+    insert = f"INSERT INTO routed (id, n) VALUES ({place}, %d)"
+    args = "root = [ this.id ]"
+    node = plain(
+        "output",
+        "sql_raw",
+        server,
+        queries=[
+            {"when": "root = this.n == 1", "query": insert % 10, "args_mapping": args},
+            {"when": "root = this.n < 3", "query": insert % 20, "args_mapping": args},
+        ],
+    )
+    with pytest.raises(BatchFailed) as told:
+        await write(
+            node,
+            batch({"id": "a", "n": 1}, {"id": "b", "n": 2}, {"id": "c", "n": 3}, {"id": "d"}),
+        )
+    assert {at: type(error) for at, error in told.value.errors.items()} == {2: Dropped, 3: Rejected}
+    assert told.value.errors[2].rule == "root.output (sql_raw: no statement matched)"
+    found = await rows(server, "SELECT id, n FROM routed ORDER BY id")
+    assert [(row["id"], row["n"]) for row in found] == [("a", 10), ("b", 20)]
+
+
+@pytest.mark.parametrize(
+    ("fields", "text"),
+    [
+        ({"queries": [{"query": "a"}, {"when": "true", "query": "b"}]}, "index 0 has no `when`"),
+        ({"query": "a", "queries": [{"when": "true", "query": "b"}]}, "query is for all messages"),
+    ],
+)
+async def test_a_statement_that_can_never_be_reached_is_a_fault(fields, text):
+    config = {"output": {"sql_raw": {"driver": "sqlite", "dsn": ":memory:"} | fields}}
+    reading = read(json.dumps(config).decode(), REGISTRY, Config, env={}, file="test.yaml")
+    said = "".join(problem.friendly() for problem in reading.problems)
+    if all(problem.severity != "error" for problem in reading.problems):
+        with pytest.raises(ConfigError) as told:
+            await write(reading.config.output, [])
+        said = str(told.value)
+    assert text in said
 
 
 async def test_a_select_replaces_the_content_by_the_rows(server):

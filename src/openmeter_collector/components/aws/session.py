@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from functools import partial
 from typing import Any, Final
@@ -148,19 +148,51 @@ async def _identify(session: Any, aws: AwsFields, where: str, extra: str) -> Non
         provider = session.get_component("credential_provider").get_provider("iam-role")
         session._credentials = await provider.load()  # noqa: SLF001 - there is no other door
     if given.role:
-        (module,) = extras.load(where, extra, "aiobotocore.credentials")
-        about = {"RoleSessionName": "openmeter-collector"}
-        if given.role_external_id:
-            about["ExternalId"] = given.role_external_id
-        fetcher = module.AioAssumeRoleCredentialFetcher(
-            client_creator=partial(session.create_client, region_name=aws.region or None),
-            source_credentials=await session.get_credentials(),
-            role_arn=given.role,
-            extra_args=about,
-        )
-        session._credentials = module.AioDeferredRefreshableCredentials(  # noqa: SLF001 - as above
-            refresh_using=fetcher.fetch_credentials, method="assume-role"
-        )
+        await _assume(session, given.role, given.role_external_id, aws.region, where, extra)
+
+
+async def _assume(
+    session: Any, role: str, external_id: str, region: str, where: str, extra: str
+) -> None:
+    """Go on as a role, with what the session has so far."""
+    (module,) = extras.load(where, extra, "aiobotocore.credentials")
+    about = {"RoleSessionName": "openmeter-collector"}
+    if external_id:
+        about["ExternalId"] = external_id
+    fetcher = module.AioAssumeRoleCredentialFetcher(
+        client_creator=partial(session.create_client, region_name=region or None),
+        source_credentials=await session.get_credentials(),
+        role_arn=role,
+        extra_args=about,
+    )
+    session._credentials = module.AioDeferredRefreshableCredentials(  # noqa: SLF001 - as above
+        refresh_using=fetcher.fetch_credentials, method="assume-role"
+    )
+
+
+async def keys_of(
+    aws: AwsFields, roles: Sequence[tuple[str, str]], where: str, extra: str
+) -> tuple[Any, str]:
+    """Keys to sign something with, and the region.
+
+    Args:
+        roles: ARN and external id of roles to assume one after the other.
+
+    Raises:
+        ConfigError: the extra is missing.
+        Retryable: there are no credentials, or a role cannot be assumed now.
+    """
+    (sessions,) = extras.load(where, extra, "aiobotocore.session")
+    session = sessions.get_session()
+    with failures(where):
+        await _identify(session, aws, where, extra)
+        for role, external_id in roles:
+            await _assume(session, role, external_id, aws.region, where, extra)
+        credentials = await session.get_credentials()
+        if credentials is None:
+            raise Retryable(f"{where}: there are no AWS credentials; set id and secret, or a role")
+        keys = await credentials.get_frozen_credentials()
+    return keys, aws.region or session.get_config_variable("region") or ""
 
 
 def code_of(error: Exception) -> str:

@@ -67,7 +67,8 @@ class OtelLog:
     What is empty is left out; bytes and ids are base64; a double that JSON has no number for is the
     text `NaN`, `Infinity` or `-Infinity`. A request is answered after all of its records are in the
     buffer. When there is no room the answer is `UNAVAILABLE` with `RetryInfo`, which exporters obey;
-    only what can never be taken gets a code that exporters do not repeat.
+    only what can never be taken gets a code that exporters do not repeat. That is counted in
+    `otlp_refused` and in the books of the journal (`openmeter-collector ledger`), with the reason.
 
     The metadata `otlp_id` is the same for a record however often it is sent: a hash of the record
     with its resource and scope, and a number behind it for the second and further equal ones of a

@@ -93,7 +93,10 @@ class OtlpInput:
 
     A request is answered after all of its records are in the buffer. When there is no room the answer
     is `UNAVAILABLE` with `RetryInfo`, over HTTP 503 with `Retry-After`, which exporters obey; only what
-    can never be taken gets an answer that exporters do not repeat.
+    can never be taken gets an answer that exporters do not repeat. That is counted in `otlp_refused`
+    and in the books of the journal (`openmeter-collector ledger`), with the reason: a request as one
+    event when it was not read, else each record (`otlp_records_refused`), those of a partial success
+    too.
 
     **Ids.** The metadata `otlp_id` is the same for a record however often and by whichever way it is
     sent: for spans their trace and span id, else a hash of the message's content, with a number behind

@@ -11,7 +11,7 @@ from typing import Any
 
 from openmeter_collector.api import ConfigError
 from openmeter_collector.components.inputs.http_ingest import Refusal, TlsFiles, TokenCheck
-from openmeter_collector.components.inputs.otlp_receive import Receiver, Signal
+from openmeter_collector.components.inputs.otlp_receive import NOT_WHOLE, Receiver, Signal
 from openmeter_collector.components.otlp import status
 from openmeter_collector.components.otlp.library import load_grpc, load_otlp
 
@@ -25,6 +25,10 @@ _CODES = {
     429: status.UNAVAILABLE,
     503: status.UNAVAILABLE,
 }
+
+
+class _NotWhole(Refusal):
+    """The call ended before its message."""
 
 
 class GrpcOptions:
@@ -61,8 +65,10 @@ async def serving(
         grpc.method_handlers_generic_handler(
             signal.service,
             {
-                "Export": grpc.unary_unary_rpc_method_handler(
-                    _export(grpc, signal, receiver, options.tokens, decode_error),
+                # On the wire it is a unary call. Taken as a stream, a message over the bound, which
+                # gRPC answers by itself, is at least known to have been there.
+                "Export": grpc.stream_unary_rpc_method_handler(
+                    _export(grpc, signal, receiver, options, decode_error),
                     response_serializer=_serialize,
                 )
             },
@@ -130,17 +136,23 @@ def _export(
     grpc: Any,
     signal: Signal,
     receiver: Receiver,
-    tokens: TokenCheck,
+    options: GrpcOptions,
     decode_error: type[Exception],
-) -> Callable[[bytes, Any], Any]:
+) -> Callable[[Any, Any], Any]:
     """The method of one service."""
     codes = {code.value[0]: code for code in grpc.StatusCode}
+    tokens = options.tokens
 
-    async def take(body: bytes, context: Any) -> Any:
+    async def take(context: Any) -> Any:
         if tokens.active:
             metadata = dict(context.invocation_metadata() or ())
             given = metadata.get("authorization", "")
             tokens.check(given if isinstance(given, bytes) else given.encode())
+        body = await context.read()
+        if not isinstance(body, bytes):
+            raise _NotWhole(
+                400, f"no whole message came; it may have at most {options.most_bytes} bytes"
+            )
         with receiver.room_for(len(body)):
             try:
                 request = signal.request.FromString(body)
@@ -148,14 +160,17 @@ def _export(
                 raise Refusal(400, f"the request is no valid message: {error}") from error
             return signal.answer(await signal.handle(request))
 
-    async def export(body: bytes, context: Any) -> Any:
+    async def export(messages: Any, context: Any) -> Any:
+        del messages  # an iterator over what `read` gives
+        reason = None
         try:
-            return await take(body, context)
+            return await take(context)
         except Refusal as error:
             refusal = error
+            reason = NOT_WHOLE if isinstance(error, _NotWhole) else None
         except Exception as error:  # noqa: BLE001 - a defect of ours is no reason to give up
             refusal = receiver.defect(error)
-        receiver.refused(refusal)
+        receiver.refused(refusal, reason)
         code = _CODES[refusal.status]
         wait = refusal.headers.get("retry-after")
         details = status.encode(code, refusal.detail, float(wait) if wait else None)

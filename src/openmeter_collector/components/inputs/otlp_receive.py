@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from openmeter_collector.api import (
     Batch,
@@ -24,7 +24,12 @@ from openmeter_collector.api import (
     Rejected,
     Undeliverable,
 )
-from openmeter_collector.components.inputs.http_ingest import Refusal, refusal_of, retry_headers
+from openmeter_collector.components.inputs.http_ingest import (
+    NOT_TAKEN,
+    Refusal,
+    refusal_of,
+    retry_headers,
+)
 from openmeter_collector.components.otlp.reading import Record
 
 
@@ -37,6 +42,14 @@ class Partial:
 
 
 ALL_SAFE = Partial()
+
+NOT_WHOLE: Final = "request too large or broken off"
+"""The reason in the books for what gRPC does not even hand over."""
+_BY_VERDICT: Final = "refused by the pipeline"
+
+
+class Judged(Refusal):
+    """Ends a request whose records are in the books already."""
 
 
 class Receiver:
@@ -55,6 +68,9 @@ class Receiver:
         self._bytes = 0
         self._records = env.metrics.counter("otlp_records", "Records answered with success.")
         self._refused = env.metrics.counter("otlp_refused", "Requests refused for good.")
+        self._records_refused = env.metrics.counter(
+            "otlp_records_refused", "Records that were read, and refused for good."
+        )
         self._put_off = env.metrics.counter("otlp_put_off", "Requests told to come again.")
         self._log = env.log
 
@@ -118,13 +134,30 @@ class Receiver:
         for_good = all(isinstance(one, Rejected | Undeliverable) for one in errors)
         if not errors or not for_good or len(errors) >= count:
             # With one that may come again, all of them have to.
-            raise refusal_of(failure)
+            refusal = refusal_of(failure)
+            if refusal.status not in NOT_TAKEN:
+                raise refusal
+            self._enter(count)
+            raise Judged(refusal.status, refusal.detail)
         self._records.add(count - len(errors))
+        self._enter(len(errors))
         return Partial(len(errors), str(errors[0]))
 
-    def refused(self, refusal: Refusal) -> None:
-        """Count an answer that is no success."""
+    def _enter(self, records: int) -> None:
+        self._records_refused.add(records)
+        # Under no names: records of OTLP have neither the source nor the type of an event.
+        self._intake.refused([b""] * records, _BY_VERDICT)
+
+    def refused(self, refusal: Refusal, reason: str | None = None) -> None:
+        """Count an answer that is no success, in the books too when it is final.
+
+        Args:
+            reason: for the books, instead of that of the answer's status.
+        """
         (self._put_off if refusal.status in {429, 503} else self._refused).add()
+        reason = reason or NOT_TAKEN.get(refusal.status)
+        if reason is not None and not isinstance(refusal, Judged):
+            self._intake.refused([b""], reason)
 
     def defect(self, error: Exception) -> Refusal:
         """The answer when a request could not be handled through a fault of ours."""

@@ -13,7 +13,7 @@ from contextlib import aclosing, asynccontextmanager
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from openmeter_collector.api import (
-    Batch,
+    ClientTls,
     ConfigError,
     Delivery,
     Disconnected,
@@ -21,17 +21,27 @@ from openmeter_collector.api import (
     EndOfInput,
     Env,
     Example,
-    Message,
     Puller,
     Retryable,
     field,
     input,  # noqa: A004
     install_extra,
 )
-from openmeter_collector.components.sql.changes import Look, Position, Slot, identifier
+from openmeter_collector.components.aws.rds import RdsAuth
+from openmeter_collector.components.sql.beginning import (
+    Followed,
+    make_slot,
+    publish,
+    rows_there,
+    slot_is_there,
+    slot_with_snapshot,
+    snapshot_beside,
+)
+from openmeter_collector.components.sql.changes import Look, Position, Shown, Slot, written_as
 from openmeter_collector.components.sql.contract import Options
 from openmeter_collector.components.sql.marked import Marked
 from openmeter_collector.components.sql.pgoutput import lsn_text
+from openmeter_collector.components.sql.postgres_access import password_parameters, tls_parameters
 
 if TYPE_CHECKING:
     import psycopg
@@ -80,12 +90,16 @@ class PostgresCdc:
 
     A message is the row: an object with a field for each column, JSON and arrays as values, decimals as
     numbers with all their digits, times as RFC 3339, bytes as base64. Of a deleted row there is what the
-    table's REPLICA IDENTITY keeps, by default the key. Metadata: `operation` (`read` for rows of the
-    snapshot, `insert`, `update`, `delete`), `table`, `schema`, `lsn`. Tables that are altered go on with
-    their new columns.
+    table's REPLICA IDENTITY keeps, by default the key. A table that is emptied (TRUNCATE) is a message
+    without content. Metadata: `operation` (`read` for rows of the snapshot, `insert`, `update`, `delete`,
+    `truncate`), `table`, `schema`, and for changes `lsn` and `commit_ts_ms`. Tables that are altered go
+    on with their new columns; partitioned ones have their own name, not those of partitions.
 
     With `stream_snapshot` the rows that are there come first, as of the moment from which on changes are
     followed, so none is missed and none comes twice. A snapshot that was interrupted is begun anew.
+
+    When the slot is gone (somebody removed it, the server gave it up), a new one is made. Changes in
+    between are not seen; that is logged, and counted in `postgres_cdc_slots_remade`.
 
     The server needs `wal_level = logical`, the user REPLICATION and the ownership of the tables (for the
     publication `pglog_stream_` + slot, which is made if there is none). The slot keeps the server's log
@@ -119,7 +133,8 @@ class PostgresCdc:
     temporary_slot: bool = field(
         default=False,
         advanced=True,
-        doc="A slot that goes with the connection: changes while nobody is connected are lost.",
+        doc="A slot that goes with the connection. With every new connection all begins anew: changes in "
+        "between are not seen, and with `stream_snapshot` all rows come again as they are then.",
     )
     slot_name: str = field(doc="Name of the slot; made if there is none.", lint=_check_slot)
     pg_standby_timeout: Duration = field(
@@ -144,6 +159,14 @@ class PostgresCdc:
         advanced=True,
         doc="Accepted; the slot moves on without writing into the database.",
     )
+    tls: ClientTls = field(
+        default_factory=ClientTls,
+        advanced=True,
+        doc="TLS, instead of what the DSN and the environment say of it. The server's name is verified.",
+    )
+    aws: RdsAuth = field(
+        default_factory=RdsAuth, advanced=True, doc="Log in by IAM, at databases of RDS and Aurora."
+    )
     auto_replay_nacks: bool = field(
         default=True, doc="Repeat rows that could not be delivered. There is no other way."
     )
@@ -155,18 +178,20 @@ class PostgresCdc:
 
     @asynccontextmanager
     async def open(self, env: Env) -> AsyncIterator[Puller]:
-        follower = _Follower(self, env)
-        await follower.verify()
-        try:
-            yield follower
-        finally:
-            await follower.close()
+        where = f"{env.node.display()}.tls"
+        with tls_parameters(self.tls, where) as tls:
+            follower = _Follower(self, env, tls)
+            await follower.verify()
+            try:
+                yield follower
+            finally:
+                await follower.close()
 
 
 class _Follower:
     """Read by the engine; see `Puller`."""
 
-    def __init__(self, config: PostgresCdc, env: Env) -> None:
+    def __init__(self, config: PostgresCdc, env: Env, tls: dict[str, str]) -> None:
         try:
             import psycopg  # noqa: PLC0415 - an extra
         except ImportError as error:
@@ -175,13 +200,23 @@ class _Follower:
             ) from error
         self._psycopg = psycopg
         self._config = config
+        self._tls = tls
         self._env = env
         self._where = env.node.display()
         self._marked = Marked(env)
-        self._publication = f"pglog_stream_{config.slot_name}"
+        self._what = Followed(
+            where=self._where,
+            schema=config.schema,
+            tables=config.tables,
+            slot=config.slot_name,
+            publication=f"pglog_stream_{config.slot_name}",
+            temporary=config.temporary_slot,
+            batch_size=config.snapshot_batch_size,
+        )
+        self._shown: Shown | None = None
         self._slot = Slot(
             name=config.slot_name,
-            publication=self._publication,
+            publication=self._what.publication,
             most=config.checkpoint_limit,
             markers=config.include_transaction_markers,
             unchanged=config.unchanged_toast_value,
@@ -191,6 +226,9 @@ class _Follower:
             "postgres_cdc_lag_bytes",
             "Log that the slot keeps on the server, as last measured.",
             lambda: self._lag,
+        )
+        self._remade = env.metrics.counter(
+            "postgres_cdc_slots_remade", "Slots that were gone, so that changes were not seen."
         )
         self._deliveries = self._followed()
 
@@ -211,7 +249,7 @@ class _Follower:
             Retryable: it cannot be done now.
         """
         try:
-            async with await self._connect():
+            async with self._connected():
                 pass
         except self._psycopg.Error as error:
             raise Retryable(self._told(error)) from error
@@ -224,13 +262,29 @@ class _Follower:
         """End the connection."""
         await self._deliveries.aclose()
 
+    @asynccontextmanager
+    async def _connected(self, **more: str) -> AsyncIterator[AsyncConnection[Any]]:
+        """A connection for a block. The library's own block leaves it open when it is cancelled while it
+        ends a transaction; whatever is open ends with the connection.
+        """
+        connection = await self._connect(**more)
+        try:
+            yield connection
+        finally:
+            await connection.close()
+
     async def _connect(self, **more: str) -> AsyncConnection[Any]:
-        from openmeter_collector.components.sql.postgres import conninfo  # noqa: PLC0415 - an extra
+        from psycopg.conninfo import conninfo_to_dict, make_conninfo  # noqa: PLC0415 - an extra
+
+        from openmeter_collector.components.sql.postgres import conninfo  # noqa: PLC0415
         from openmeter_collector.components.sql.postgres_types import register  # noqa: PLC0415
 
         options = Options("postgres", self._config.dsn, self._where)
+        info = conninfo(options, **self._tls, **more)
+        given = {name: str(value) for name, value in conninfo_to_dict(info).items()}
+        password = await password_parameters(self._config.aws, given, self._where)
         connection: AsyncConnection[Any] = await self._psycopg.AsyncConnection.connect(
-            conninfo(options, **more),
+            make_conninfo(info, **password),
             autocommit=True,
             prepare_threshold=None,
             cursor_factory=self._psycopg.AsyncRawCursor,
@@ -239,127 +293,96 @@ class _Follower:
         return connection
 
     async def _followed(self) -> AsyncGenerator[Delivery, None]:
-        async with await self._connect() as connection:
-            await self._publish(connection)
-            kept = await self._env.state.load(_SNAPSHOT)
-            there = await self._slot_is_there(connection)
-            if there and kept == b"begun":
-                await connection.execute(
-                    "SELECT pg_drop_replication_slot($1)", [self._config.slot_name]
-                )
+        followed = self._what
+        async with self._connected() as connection:
+            await publish(connection, followed)
+            there = await slot_is_there(connection, followed)
+            if there and await self._env.state.load(_SNAPSHOT) == b"begun":
+                # Its snapshot is gone with the connection that had it.
+                await connection.execute("SELECT pg_drop_replication_slot($1)", [followed.slot])
                 there = False
+            position = Position.read(await self._env.state.load(_POSITION))
             if not there:
-                source = self._begun(connection)
+                async for delivery in self._begun_anew(position):
+                    yield delivery
+                position = Position(0, 0)
+                source = self._beginning(connection)
                 async with aclosing(source):
                     async for delivery in source:
                         yield delivery
-            source = self._changes(connection)
+            source = self._changes(connection, position)
             async with aclosing(source):
                 async for delivery in source:
                     yield delivery
 
     # ---- before the first change ---------------------------------------------------------------
 
-    async def _publish(self, connection: AsyncConnection[Any]) -> None:
-        """See to it that the publication is about the tables of the config."""
-        cursor = await connection.execute(
-            "SELECT schemaname || '.' || tablename FROM pg_publication_tables WHERE pubname = $1",
-            [self._publication],
-        )
-        published = {row[0] for row in await cursor.fetchall()}
-        wanted = {f"{self._config.schema}.{table}" for table in self._config.tables}
-        if published == wanted:
+    async def _begun_anew(self, position: Position) -> AsyncGenerator[Delivery, None]:
+        """Forget a position in a slot that is no more: a new one may be behind it."""
+        if position.lsn:
+            self._remade.add()
+            self._env.log.warning(
+                "the slot is gone, a new one is made; changes in between are not seen",
+                slot=self._what.slot,
+                since=lsn_text(position.lsn),
+            )
+            yield await self._marked.delivery([], _POSITION, Position(0, 0).to_bytes())
+            await self._marked.all_safe()
+
+    async def _beginning(self, connection: AsyncConnection[Any]) -> AsyncGenerator[Delivery, None]:
+        """Make the slot, and read the rows that are there."""
+        followed = self._what
+        self._shown = None
+        if not self._config.stream_snapshot:
+            await make_slot(connection, followed)
             return
-        cursor = await connection.execute(
-            "SELECT 1 FROM pg_publication WHERE pubname = $1", [self._publication]
-        )
-        tables = ", ".join(self._quoted(table) for table in self._config.tables)
-        verb = "ALTER PUBLICATION {} SET TABLE {}"
-        if await cursor.fetchone() is None:
-            verb = "CREATE PUBLICATION {} FOR TABLE {}"
-        await connection.execute(verb.format(identifier(self._publication), tables))
-
-    async def _slot_is_there(self, connection: AsyncConnection[Any]) -> bool:
-        cursor = await connection.execute(
-            "SELECT plugin FROM pg_replication_slots WHERE slot_name = $1",
-            [self._config.slot_name],
-        )
-        found = await cursor.fetchone()
-        if found is not None and found[0] != "pgoutput":
-            raise ConfigError(
-                f"{self._where}: the slot {self._config.slot_name} belongs to the plugin {found[0]}; "
-                "choose another slot_name"
-            )
-        return found is not None
-
-    async def _begun(self, connection: AsyncConnection[Any]) -> AsyncGenerator[Delivery, None]:
-        """Make the slot; with it comes a snapshot of exactly the moment from which it follows."""
-        name = self._config.slot_name
-        if self._config.temporary_slot or not self._config.stream_snapshot:
-            await connection.execute(
-                "SELECT pg_create_logical_replication_slot($1, 'pgoutput', $2)",
-                [name, "true" if self._config.temporary_slot else "false"],
-            )
-            if not self._config.stream_snapshot:
-                return
+        if followed.temporary:
+            await make_slot(connection, followed)
+            async with snapshot_beside(self._connected, self._env.sleep) as (snapshot, self._shown):
+                source = self._read(snapshot, _POSITION, Position(0, 0).to_bytes())
+                async with aclosing(source):
+                    async for delivery in source:
+                        yield delivery
+            return
         yield await self._marked.delivery([], _SNAPSHOT, b"begun")
         # A slot without this on disk would be followed after a crash, and the rows before it never read.
         await self._marked.all_safe()
-        snapshot = ""
-        async with await self._connect(replication="database") as maker:
-            # The snapshot is there for as long as this connection does nothing else.
-            if not self._config.temporary_slot:
-                cursor = await maker.execute(
-                    f'CREATE_REPLICATION_SLOT "{name}" LOGICAL pgoutput EXPORT_SNAPSHOT'
-                )
-                row = await cursor.fetchone()
-                assert row is not None
-                snapshot = row[2]
-            for table in self._config.tables:
-                source = self._rows_there(table, snapshot)
-                async with aclosing(source):
-                    async for batch in source:
-                        yield await self._marked.delivery(batch, _SNAPSHOT, b"begun")
+        async with slot_with_snapshot(self._connected, followed) as snapshot:
+            source = self._read(snapshot, _SNAPSHOT, b"begun")
+            async with aclosing(source):
+                async for delivery in source:
+                    yield delivery
         yield await self._marked.delivery([], _SNAPSHOT, b"done")
 
-    async def _rows_there(self, table: str, snapshot: str) -> AsyncGenerator[Batch, None]:
-        metadata = {"operation": "read", "table": table, "schema": self._config.schema}
-        size = self._config.snapshot_batch_size
-        async with await self._connect() as reader:
-            await reader.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
-            if snapshot:
-                await reader.execute(f"SET TRANSACTION SNAPSHOT '{snapshot}'")
-            async with reader.cursor() as cursor:
-                batch: Batch = []
-                names: list[str] = []
-                async for row in cursor.stream(
-                    f"SELECT * FROM {self._quoted(table)}",  # noqa: S608 - the config's own words, quoted
-                    size=size,
-                ):
-                    names = names or [column.name for column in cursor.description or ()]
-                    value = dict(zip(names, row, strict=True))
-                    batch.append(Message(None, metadata, value=value))
-                    if len(batch) == size:
-                        yield batch
-                        batch = []
-                if batch:
-                    yield batch
+    async def _read(self, snapshot: str, mark: str, value: bytes) -> AsyncGenerator[Delivery, None]:
+        """The rows that a snapshot shows."""
+        for table in self._what.tables:
+            source = rows_there(self._connected, self._what, table, snapshot)
+            async with aclosing(source):
+                async for batch in source:
+                    yield await self._marked.delivery(batch, mark, value)
 
     # ---- changes -------------------------------------------------------------------------------
 
-    async def _changes(self, connection: AsyncConnection[Any]) -> AsyncGenerator[Delivery, None]:
-        position = Position.read(await self._env.state.load(_POSITION))
+    async def _changes(
+        self, connection: AsyncConnection[Any], begin: Position
+    ) -> AsyncGenerator[Delivery, None]:
+        position = begin
         moved = measured = self._env.monotonic()
+        types: dict[int, int] = {}
         while True:
             # What is committed up to here is looked at; if nothing of it is ours, none of it is needed.
             # Flushed, not only written: a look ends at what is flushed, and a commit between would be lost.
             cursor = await connection.execute("SELECT pg_current_wal_flush_lsn()::text")
             ((upto,),) = await cursor.fetchall()
-            look = Look(self._slot, position)
+            look = Look(self._slot, position, types, self._shown)
             source = look.batches(connection, upto)
             async with aclosing(source):
                 async for batch, position in source:
                     yield await self._marked.delivery(batch, _POSITION, position.to_bytes())
+            if look.unknown:
+                types |= await written_as(connection, look.unknown)
+                continue
             await self._marked.all_safe()
             now = self._env.monotonic()
             if look.ended:
@@ -391,6 +414,3 @@ class _Follower:
         if row is None:
             raise Retryable(f"{self._where}: the slot {self._config.slot_name} is gone")
         self._lag = float(row[0] or 0)
-
-    def _quoted(self, table: str) -> str:
-        return f"{identifier(self._config.schema)}.{identifier(table)}"

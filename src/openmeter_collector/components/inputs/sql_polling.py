@@ -38,7 +38,8 @@ class SqlPolling(SqlConnection):
     args_mapping: MappingText | None = field(
         default=None,
         doc="Makes an array of the values for the query's placeholders, each time it is run. `this` has "
-        "`cursor.value` and `cursor.key` (an array) of the last row, `window.from` and `window.to`.",
+        "`cursor.value` and `cursor.key` (an array) of the last row, `cursor.until` with a lag, `window.from` "
+        "and `window.to`.",
         examples=["root = [ now().ts_unix() - 30 ]", "root = [ this.window.from, this.window.to ]"],
     )
     auto_replay_nacks: bool = field(

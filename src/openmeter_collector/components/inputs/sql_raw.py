@@ -6,7 +6,6 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 from openmeter_collector.api import (
-    ConfigError,
     Env,
     Example,
     Input,
@@ -14,10 +13,12 @@ from openmeter_collector.api import (
     Value,
     field,
     input,  # noqa: A004
+    section,
 )
 from openmeter_collector.components.inputs.sql_polling import SqlPolling, opened
 from openmeter_collector.components.sql.contract import Statement
 from openmeter_collector.components.sql.fields import open_database
+from openmeter_collector.components.sql.position import Cursor
 from openmeter_collector.components.sql.reading import Asked, Plan
 
 HOURLY = Example(
@@ -52,6 +53,29 @@ JOIN = Example(
 )
 
 
+@section
+class RawCursor(Cursor):
+    """Reads on where the last run stopped."""
+
+    greatest: str = field(
+        default="",
+        doc="With `lag`: a query for the greatest value of `column` that there is, called `greatest`. The "
+        "main query then has to ask for rows up to `this.cursor.until`.",
+        examples=["SELECT max(id) AS greatest FROM orders"],
+    )
+
+
+def _check_cursor(cursor: RawCursor) -> str | None:
+    if cursor.lag and not cursor.greatest:
+        return (
+            "lag needs to know how far the table reaches, which cannot be read off a query of yours; "
+            "set cursor.greatest, and ask for rows up to this.cursor.until"
+        )
+    if cursor.greatest and not cursor.lag:
+        return "cursor.greatest is for cursor.lag, which is not set"
+    return None
+
+
 @input("sql_raw", categories=("Services",), examples=[HOURLY, JOIN])
 class SqlRaw(SqlPolling):
     """Makes a message of each row of a query's result: an object with a field for each column.
@@ -59,22 +83,25 @@ class SqlRaw(SqlPolling):
     Placeholders are the driver's own: `$1` for `postgres`, `?` for `mysql`, `sqlite` and `duckdb`,
     either for `clickhouse`. Values, `interval` and `cursor` work as for `sql_select`, except that the
     query is yours: with a cursor it has to ask for the rows after `this.cursor.value` (and
-    `this.cursor.key`), in the order of the cursor's columns. It is then run until it gives no rows.
+    `this.cursor.key`), in the order of the cursor's columns. It is then run until it gives no rows. With
+    `cursor.lag` it has to end at `this.cursor.until`, too, and `cursor.greatest` says how far there is
+    something to read.
     """
 
     query: str = field(doc="The query.", minimum=1)
+    cursor: RawCursor = field(
+        default_factory=RawCursor,
+        ours=True,
+        doc="Read on where the last run stopped.",
+        lint=_check_cursor,
+    )
 
     @asynccontextmanager
     async def open(self, env: Env) -> AsyncIterator[Puller | Input]:
         cursor = self.cursor if self.cursor.column else None
-        if cursor is not None and cursor.lag:
-            raise ConfigError(
-                f"{env.node.display()}: cursor.lag works with sql_select only; "
-                "leave recent rows out in the query instead"
-            )
         async with open_database(self, env, verify=True) as database:
             plan = Plan(
-                _Raw(self.query),
+                _Raw(self.query, self.cursor.greatest),
                 self.args_mapping,
                 cursor,
                 self.schedule(),
@@ -88,11 +115,13 @@ class SqlRaw(SqlPolling):
 class _Raw:
     """See `reading.Query`."""
 
-    def __init__(self, query: str) -> None:
+    def __init__(self, query: str, greatest: str) -> None:
         self._query = query
+        self._greatest = greatest
 
     def statement(self, asked: Asked) -> Statement:
         return Statement(self._query, asked.args)
 
     def greatest(self, args: Sequence[Value]) -> Statement:
-        raise NotImplementedError
+        del args
+        return Statement(self._greatest)

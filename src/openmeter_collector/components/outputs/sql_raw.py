@@ -9,6 +9,7 @@ from openmeter_collector.api import (
     Batch,
     BatchPolicy,
     CollectorError,
+    Dropped,
     Env,
     Example,
     Output,
@@ -19,7 +20,13 @@ from openmeter_collector.api import (
 )
 from openmeter_collector.components.sql.contract import Database, Statement
 from openmeter_collector.components.sql.fields import open_database
-from openmeter_collector.components.sql.statements_fields import Prepared, SqlStatements, prepared
+from openmeter_collector.components.sql.statements_fields import (
+    Prepared,
+    RoutedStatement,
+    SqlStatements,
+    check_routes,
+    prepared,
+)
 
 UPSERT = Example(
     "Keep the last state of each subject",
@@ -34,9 +41,26 @@ UPSERT = Example(
         args_mapping: root = [ this.subject, this.time ]
     """,
 )
+CHANGES = Example(
+    "Keep a copy of a table that is followed",
+    """
+    output:
+      sql_raw:
+        driver: postgres
+        dsn: postgres://meter:${DB_PASSWORD}@db:5432/usage?sslmode=require
+        queries:
+          - when: root = meta("operation") == "delete"
+            query: DELETE FROM orders WHERE id = $1
+            args_mapping: root = [ this.id ]
+          - query: |
+              INSERT INTO orders (id, amount) VALUES ($1, $2)
+              ON CONFLICT (id) DO UPDATE SET amount = excluded.amount
+            args_mapping: root = [ this.id, this.amount ]
+    """,
+)
 
 
-@output("sql_raw", categories=("Services",), examples=[UPSERT])
+@output("sql_raw", categories=("Services",), examples=[UPSERT, CHANGES])
 class SqlRawOutput(SqlStatements):
     """Runs a statement, or several, for each message, those of a batch in one transaction.
 
@@ -49,6 +73,12 @@ class SqlRawOutput(SqlStatements):
     either for `clickhouse`.
     """
 
+    queries: list[RoutedStatement] = field(
+        default_factory=list,
+        doc="Statements to run after `query`, in the same transaction; with `when`, the first that is for "
+        "the message. A message that none is for is dropped, and counted as that.",
+        lint=check_routes,
+    )
     max_in_flight: int = field(default=64, minimum=1, doc="Writes under way at the same time.")
     batching: BatchPolicy = field(
         default_factory=BatchPolicy, doc="How messages are put together into one transaction."
@@ -56,7 +86,7 @@ class SqlRawOutput(SqlStatements):
 
     @asynccontextmanager
     async def open(self, env: Env) -> AsyncIterator[Output]:
-        ready = prepared(env, self, exec_only=True)
+        ready = prepared(env, self, self.queries, exec_only=True)
         async with open_database(self, env) as database:
             yield _Runner(ready, database, env)
 
@@ -72,7 +102,10 @@ class _Runner:
         statements: dict[int, list[Statement]] = {}
         for index in range(len(batch)):
             try:
-                statements[index] = self._prepared.statements(batch, index)
+                if made := self._prepared.statements(batch, index):
+                    statements[index] = made
+                else:
+                    verdicts[index] = Dropped(f"{self._where} (sql_raw: no statement matched)")
             except (CollectorError, ValueError, RecursionError) as error:
                 verdicts[index] = Rejected(f"{self._where}: {error}")
         if statements:

@@ -19,7 +19,12 @@ from openmeter_collector.components.processors.common import Flag
 from openmeter_collector.components.processors.sql_select import MOST_ROWS
 from openmeter_collector.components.sql.contract import Database
 from openmeter_collector.components.sql.fields import open_database
-from openmeter_collector.components.sql.statements_fields import Prepared, SqlStatements, prepared
+from openmeter_collector.components.sql.statements_fields import (
+    Prepared,
+    RawStatement,
+    SqlStatements,
+    prepared,
+)
 
 COUNT = Example(
     "Count events and add the count to each",
@@ -49,11 +54,14 @@ class SqlRaw(SqlStatements):
     either for `clickhouse`.
     """
 
+    queries: list[RawStatement] = field(
+        default_factory=list, doc="Statements to run after `query`, in the same transaction."
+    )
     exec_only: bool = field(default=False, doc="The result is of no interest: the message stays.")
 
     @asynccontextmanager
     async def open(self, env: Env) -> AsyncIterator[AsyncProcessor]:
-        ready = prepared(env, self, exec_only=self.exec_only)
+        ready = prepared(env, self, self.queries, exec_only=self.exec_only)
         async with open_database(self, env) as database:
             yield _Runner(ready, database, env)
 

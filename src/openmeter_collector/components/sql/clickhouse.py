@@ -51,10 +51,15 @@ _GIVES_ROWS: Final = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """What a DSN says."""
+    """What a DSN says.
 
-    host: str
-    port: int
+    Attributes:
+        places: hosts and ports, to be tried in this order.
+        spread: begin with another one for each connection.
+    """
+
+    places: tuple[tuple[str, int], ...]
+    spread: bool
     secure: bool
     verify: bool
     user: str
@@ -77,33 +82,31 @@ def target_of(dsn: str, where: str) -> Target:
     )
     try:
         parts = urlsplit(dsn)
-        port = parts.port
+        *_, hosts = parts.netloc.rpartition("@")
+        addresses = [urlsplit(f"//{one}") for one in hosts.split(",")]
+        named = [(one.hostname or "", one.port) for one in addresses]
     except ValueError:
         raise unreadable from None
-    if parts.scheme not in {"clickhouse", "tcp", "http", "https"} or not parts.hostname:
+    if parts.scheme not in {"clickhouse", "tcp", "http", "https"} or not all(n for n, _ in named):
         raise unreadable
     given = dict(parse_qsl(parts.query, keep_blank_values=True))
     http = parts.scheme in {"http", "https"}
     secure = parts.scheme == "https" or given.pop("secure", "false").lower() in {"true", "1"}
-    port = port or (8443 if secure else 8123)
-    if not http:
-        if port in _HTTP_PORTS:
-            port, secure = _HTTP_PORTS[port], secure or port == 9440
-        elif port not in _HTTP_PORTS.values():
-            raise ConfigError(
-                f"{where}: the dsn names port {port} of ClickHouse's native protocol, which is not "
-                "spoken here; give the address of its HTTP interface, "
-                f"such as http://{parts.hostname}:8123/database"
-            )
-    for native in ("dial_timeout", "read_timeout", "compress", "compress_level", "connection_open_strategy",
+    if not http and any(port == 9440 for _, port in named):
+        secure = True
+    places = tuple(
+        (host, _http_port(host, port, where, http=http, secure=secure)) for host, port in named
+    )
+    strategy = given.pop("connection_open_strategy", "in_order")
+    for native in ("dial_timeout", "read_timeout", "compress", "compress_level",
                    "block_buffer_size", "max_compression_buffer", "debug", "client_info_product", "hosts",
                    "max_open_conns", "max_idle_conns", "conn_max_lifetime", "http_path"):  # fmt: skip
         if native != "dial_timeout":
             given.pop(native, None)
     timeout = parse_duration(given.pop("dial_timeout", "30s")) / 1e9
     return Target(
-        host=parts.hostname,
-        port=port,
+        places=places,
+        spread=strategy in {"random", "round_robin"},
         secure=secure,
         verify=given.pop("skip_verify", "false").lower() not in {"true", "1"},
         user=given.pop("username", "") or unquote(parts.username or "") or "default",
@@ -112,6 +115,19 @@ def target_of(dsn: str, where: str) -> Target:
         connect_timeout=max(1.0, timeout),
         settings=given,
         translated=not http,
+    )
+
+
+def _http_port(host: str, port: int | None, where: str, *, http: bool, secure: bool) -> int:
+    port = port or (8443 if secure else 8123)
+    if http or port in _HTTP_PORTS.values():
+        return port
+    if port in _HTTP_PORTS:
+        return _HTTP_PORTS[port]
+    raise ConfigError(
+        f"{where}: the dsn names port {port} of ClickHouse's native protocol, which is not "
+        "spoken here; give the address of its HTTP interface, "
+        f"such as http://{host}:8123/database"
     )
 
 
@@ -133,6 +149,7 @@ class ClickHouse:
         self._options = options
         self._target = target_of(options.dsn, options.where)
         self._settings = _settings(options)
+        self._begin = 0
         self._pool: Pool[Any] = Pool(self._connect, lambda one: one.close(), bounds, monotonic)
 
     async def stream(
@@ -194,10 +211,25 @@ class ClickHouse:
             raise self._told(error) from error
 
     async def _connect(self) -> Any:
+        places = self._target.places
+        begin, self._begin = self._begin, (self._begin + self._target.spread) % len(places)
+        failure: Exception | None = None
+        for host, port in (*places[begin:], *places[:begin]):
+            try:
+                return await self._connect_to(host, port)
+            except self._errors as error:
+                # Who answers, if only to refuse us, is there; the others would not know better.
+                if _CODE.search(str(error)):
+                    raise
+                failure = error
+        assert failure is not None  # there is a place at least
+        raise failure
+
+    async def _connect_to(self, host: str, port: int) -> Any:
         target = self._target
         return await self._library.get_async_client(
-            host=target.host,
-            port=target.port,
+            host=host,
+            port=port,
             secure=target.secure,
             verify=target.verify,
             username=target.user,
@@ -242,8 +274,9 @@ class ClickHouse:
         found = _CODE.search(said)
         if found is None:
             if self._target.translated:
+                tried = ", ".join(f"{host}:{port}" for host, port in self._target.places)
                 text += (
-                    f"; the HTTP interface at {self._target.host}:{self._target.port} was tried, "
+                    f"; the HTTP interface at {tried} was tried, "
                     "if it is elsewhere give it as http://host:port/database"
                 )
             return Disconnected(text)

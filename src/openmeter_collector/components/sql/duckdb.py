@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncGenerator, Callable, Sequence
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
-from typing import Any
+from typing import Any, Final
 from uuid import UUID
 
 from openmeter_collector.api import (
@@ -34,6 +35,10 @@ from openmeter_collector.components.sql.values import (
 from openmeter_collector.values import json
 from openmeter_collector.values.kinds import SourceNumber
 from openmeter_collector.values.timestamp import Timestamp
+
+# Nanoseconds are cut off, and months become 30 days.
+_INEXACT: Final = re.compile(r"\b(?:TIMESTAMP_NS|INTERVAL)\b")
+_QUOTED: Final = re.compile(r"""'(?:[^']|'')*'|"(?:[^"]|"")*\"""")
 
 
 class DuckDb:
@@ -63,7 +68,7 @@ class DuckDb:
                 result = await in_thread(
                     stop, connection.execute, statement.query, _arguments(statement.args)
                 )
-                names, kinds = _columns(result)
+                names, kinds = self._columns(result)
                 while rows := await in_thread(stop, result.fetchmany, size):
                     made = [self._shape.values(row, kinds) for row in rows]
                     yield block_of(names, made, marks)
@@ -114,12 +119,28 @@ class DuckDb:
             rows = result.fetchmany(most + 1) if most and result.description else []
             if len(rows) > most > 0:
                 raise too_many(most)
-            names, kinds = _columns(result) if rows else ([], [])
+            names, kinds = self._columns(result) if rows else ([], [])
             made.append(
                 [dict(zip(names, self._shape.values(row, kinds), strict=True)) for row in rows]
             )
         connection.commit()
         return made
+
+    def _columns(self, result: Any) -> tuple[list[str], list[str]]:
+        """Names and types.
+
+        Raises:
+            Retryable: the library would change values of a type.
+        """
+        description = result.description or ()
+        names, kinds = [column[0] for column in description], [str(one[1]) for one in description]
+        for name, kind in zip(names, kinds, strict=True):
+            if inexact := _INEXACT.search(_QUOTED.sub("", kind)):
+                raise Retryable(
+                    f"{self._options.where}: column {name} has the type {inexact[0]}, which DuckDB's "
+                    "library changes on the way; cast it to VARCHAR or TIMESTAMP in the query"
+                )
+        return names, kinds
 
     def _told(self, error: Exception) -> CollectorError:
         text = f"{self._options.where}: {' '.join(str(error).split())}"
@@ -168,11 +189,6 @@ class _Shape:
 
 def _text(value: time | timedelta | UUID | object) -> str:
     return value.isoformat() if isinstance(value, time) else str(value)
-
-
-def _columns(result: Any) -> tuple[list[str], list[str]]:
-    description = result.description or ()
-    return [column[0] for column in description], [str(column[1]) for column in description]
 
 
 def _arguments(args: Sequence[Value]) -> list[Any] | None:

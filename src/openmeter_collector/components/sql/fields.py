@@ -59,7 +59,8 @@ class SqlConnection:
         "`postgres://user:password@host:5432/db?sslmode=require`, "
         "`user:password@tcp(host:3306)/db?parseTime=true`, "
         "`http://user:password@host:8123/db` (or `clickhouse://user:password@host:9000/db`, whose HTTP "
-        "port 8123 is then used), `file:usage.db`, `usage.duckdb`.",
+        "port 8123 is then used), `file:usage.db`, `usage.duckdb`. Several hosts, with commas between "
+        "`host:port`, are tried in turn until one answers (`postgres`, `mysql`, `clickhouse`).",
     )
     init_files: list[str] = field(
         default_factory=list,

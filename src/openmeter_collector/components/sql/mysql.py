@@ -54,12 +54,15 @@ _CONNECTION_LOST: Final = frozenset({1040, 1053, 1158, 1159, 1160, 1161, 2002, 2
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """What a DSN says."""
+    """What a DSN says.
+
+    Attributes:
+        places: hosts and ports, to be tried in this order.
+    """
 
     user: str
     password: str
-    host: str
-    port: int
+    places: tuple[tuple[str, int], ...]
     socket: str | None
     database: str
     parse_time: bool
@@ -83,7 +86,6 @@ def target_of(dsn: str, where: str) -> Target:
         )
     given = dict(parse_qsl(found["query"] or "", keep_blank_values=True))
     address = found["address"] or "127.0.0.1"
-    host, _, port = address.rpartition(":") if re.search(r":\d+$", address) else (address, "", "")
     parse_time = given.pop("parseTime", "false").lower() in {"true", "1"}
     tls = given.pop("tls", "false").lower()
     timeout = parse_duration(given.pop("timeout", "10s")) / 1e9
@@ -96,8 +98,7 @@ def target_of(dsn: str, where: str) -> Target:
     return Target(
         user=found["user"] or "",
         password=found["password"] or "",
-        host=host.strip("[]"),
-        port=int(port or 3306),
+        places=tuple(_place(one.strip()) for one in address.split(",")),
         socket=address if found["net"] == "unix" else None,
         database=unquote(found["database"]),
         parse_time=parse_time,
@@ -106,6 +107,11 @@ def target_of(dsn: str, where: str) -> Target:
         connect_timeout=max(1, timeout),
         settings=tuple(given.items()),
     )
+
+
+def _place(address: str) -> tuple[str, int]:
+    host, _, port = address.rpartition(":") if re.search(r":\d+$", address) else (address, "", "")
+    return host.strip("[]"), int(port or 3306)
 
 
 class MySql:
@@ -171,10 +177,20 @@ class MySql:
         await self._pool.close()
 
     async def _connect(self) -> Any:
+        *others, last = self._target.places
+        for host, port in others:
+            try:
+                return await self._connect_to(host, port)
+            except (self._error, OSError, TimeoutError) as error:
+                if not isinstance(self._told(error), Disconnected):
+                    raise  # it is there, and refuses us
+        return await self._connect_to(*last)
+
+    async def _connect_to(self, host: str, port: int) -> Any:
         target = self._target
         connection = await self._asyncmy.connect(
-            host=target.host,
-            port=target.port,
+            host=host,
+            port=port,
             unix_socket=target.socket,
             user=target.user,
             # The library encodes it as latin-1; this gives it the bytes of the text.
@@ -225,6 +241,11 @@ def _conversions(options: Options, target: Target) -> dict[Any, Any]:
         return value if isinstance(value, str) else _of_bytes(value)
 
     def moment(value: str) -> str:
+        if "00" in {
+            value[5:7],
+            value[8:10],
+        }:  # a zero date is no moment, and must not look like one
+            return value
         made = rfc3339(value)
         if target.zone is UTC_ZONE or made == value:
             return made

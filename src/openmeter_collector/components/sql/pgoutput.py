@@ -18,9 +18,15 @@ Field = bytes | object | None
 
 @dataclass(frozen=True, slots=True)
 class Begin:
-    """A transaction begins; all that follows was committed at `lsn`."""
+    """A transaction begins; all that follows was committed at `lsn`.
+
+    Attributes:
+        time: of the commit, in microseconds since 2000.
+        xid: the lower 32 bits of its number.
+    """
 
     lsn: int
+    time: int
     xid: int
 
 
@@ -130,8 +136,8 @@ def parse(data: bytes) -> Event:
 def _parsed(kind: str, reader: _Reader) -> Event:
     match kind:
         case "B":
-            lsn, _ = reader.number("q"), reader.number("q")
-            return Begin(lsn, reader.number("I"))
+            lsn, time = reader.number("q"), reader.number("q")
+            return Begin(lsn, time, reader.number("I"))
         case "C":
             reader.number("b")
             return Commit(reader.number("q"), reader.number("q"))

@@ -54,8 +54,9 @@ def changes_of(
 
 
 def moment(text: str) -> str:
-    """A timestamptz; the session is in UTC."""
-    return rfc3339(text[:-3]) if text[-3:] == "+00" else text
+    """A timestamptz; the session is in UTC. What RFC 3339 cannot say stays as it is."""
+    made = rfc3339(text[:-3])
+    return made if text[-3:] == "+00" and made[-1] == "Z" else text
 
 
 def register(adapters: AdaptersMap, *, structured: bool, exact_numbers: bool) -> None:

@@ -230,7 +230,7 @@ class _FromCursor:
         database = self._reader.database
         mark = None if self._position is None else self._position.mark
         after = None if mark is None else [database.argument(one) for one in mark]
-        asked = Asked(self._reader.args(self._document()), after, self._cursor.initial, until)
+        asked = Asked(self._reader.args(self._document(until)), after, self._cursor.initial, until)
         statement = self._plan.query.statement(asked)
         stream = database.stream(statement, self._plan.batch_size, self._names)
         groups = _Groups(
@@ -241,16 +241,19 @@ class _FromCursor:
         async with aclosing(stream):
             async for block in stream:
                 self._rows += len(block.rows)
-                last = self._ordered(last, block)
+                last = self._ordered(last, block, until)
                 for part, mark in groups.add(block):
                     yield messages(part), mark
         full = self._plan.pages and self._rows >= self._cursor.page_size
         for part, mark in groups.rest(whole=not full):
             yield messages(part), mark
 
-    def _ordered(self, last: tuple[Value, ...] | None, block: Block) -> tuple[Value, ...]:
+    def _ordered(
+        self, last: tuple[Value, ...] | None, block: Block, until: Value
+    ) -> tuple[Value, ...]:
         """Only the first column is looked at: how a server orders text is its own affair."""
         value = last[0] if last is not None else None
+        argument = self._reader.database.argument
         for mark in block.marks:
             if mark[0] is None:
                 raise Retryable(
@@ -263,18 +266,21 @@ class _FromCursor:
                     f"put ORDER BY {', '.join(self._columns)} into the query"
                 )
             value = mark[0]
+        if _is_after(argument(block.marks[-1][0]), until):
+            raise Retryable(
+                f"{self._where}: the query gives rows after this.cursor.until, which may not be read yet; "
+                "put it into the query"
+            )
         return block.marks[-1]
 
-    def _document(self) -> Value:
+    def _document(self, until: Value = None) -> Value:
         """What `args_mapping` sees as `this`."""
         argument = self._reader.database.argument
         if self._position is not None:
             value, *key = (argument(one) for one in self._position.mark)
-            return {"cursor": {"value": value, "key": key}, "window": None}
-        return {
-            "cursor": {"value": self._cursor.initial, "key": [None] * len(self._cursor.key)},
-            "window": None,
-        }
+        else:
+            value, key = self._cursor.initial, [None] * len(self._cursor.key)
+        return {"cursor": {"value": value, "key": key, "until": until}, "window": None}
 
 
 class _Groups:
@@ -367,6 +373,12 @@ def made_of(mapping: MappingText | None, document: Value, env: Env) -> list[Valu
         return arguments(mapping, [Message(None, value=document)], 0)
     except (CollectorError, ValueError) as error:
         raise Retryable(f"{env.node.display()}: args_mapping failed: {error}") from error
+
+
+def _is_after(value: Value, until: Value) -> bool:
+    if isinstance(value, Timestamp) and isinstance(until, Timestamp):
+        return value.ns > until.ns
+    return isinstance(value, int | float) and isinstance(until, int | float) and value > until
 
 
 def _timestamp(milliseconds: int) -> Timestamp:

@@ -34,6 +34,28 @@ class RawStatement:
 
 
 @section
+class RoutedStatement(RawStatement):
+    """One of several statements, perhaps for some messages only."""
+
+    when: MappingText | None = field(
+        default=None,
+        doc="Gives true for the messages it is for. As soon as one statement has it, each message gets "
+        "the first one that is for it, and not all.",
+        examples=['root = meta("operation") == "delete"'],
+    )
+
+
+def check_routes(queries: Sequence[RoutedStatement]) -> str | None:
+    """Why not all of them can be reached, None when they can."""
+    if not any(one.when for one in queries):
+        return None
+    for at, one in enumerate(queries[:-1]):
+        if one.when is None:
+            return f"the statement at index {at} has no `when`, so those after it are never run"
+    return None
+
+
+@section
 class SqlStatements(SqlConnection):
     """A database, and statements to run for each message."""
 
@@ -49,9 +71,6 @@ class SqlStatements(SqlConnection):
         doc="Makes an array of the values for the placeholders of `query`.",
         examples=["root = [ this.id ]"],
     )
-    queries: list[RawStatement] = field(
-        default_factory=list, doc="Statements to run after `query`, in the same transaction."
-    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,29 +79,39 @@ class Prepared:
 
     Attributes:
         wanted: the index of the statement whose result is used, -1 for none.
+        routes: conditions; with one, a message gets the first statement that is for it.
     """
 
     queries: Sequence[str | Interpolated]
     mappings: Sequence[MappingText | None]
     wanted: int
+    routes: Sequence[MappingText | None] = ()
 
     def statements(self, batch: Batch, index: int) -> list[Statement]:
-        """What to run for a message.
+        """What to run for a message; nothing when no statement is for it.
 
         Raises:
             ValueError: a mapping gives something else than an array.
-            MappingFailed: a mapping fails.
+            MappingFailed: a mapping fails, or a condition gives something else than a bool.
         """
-        return [
-            Statement(
-                query if isinstance(query, str) else query.resolve(batch, index),
-                arguments(mapping, batch, index),
-            )
-            for query, mapping in zip(self.queries, self.mappings, strict=True)
-        ]
+        if not any(self.routes):
+            return [self._statement(at, batch, index) for at in range(len(self.queries))]
+        for at, when in enumerate(self.routes):
+            if when is None or when.program.check(batch, index):
+                return [self._statement(at, batch, index)]
+        return []
+
+    def _statement(self, at: int, batch: Batch, index: int) -> Statement:
+        query = self.queries[at]
+        return Statement(
+            query if isinstance(query, str) else query.resolve(batch, index),
+            arguments(self.mappings[at], batch, index),
+        )
 
 
-def prepared(env: Env, config: SqlStatements, *, exec_only: bool) -> Prepared:
+def prepared(
+    env: Env, config: SqlStatements, queries: Sequence[RawStatement], *, exec_only: bool
+) -> Prepared:
     """The statements of a config: `query` first, then `queries`.
 
     Args:
@@ -91,14 +120,19 @@ def prepared(env: Env, config: SqlStatements, *, exec_only: bool) -> Prepared:
     Raises:
         ConfigError: there is none, or an expression in one does not compile.
     """
-    texts = [one for one in (config.query, *(one.query for one in config.queries)) if one]
+    texts = [one for one in (config.query, *(one.query for one in queries)) if one]
     where = env.node.display()
     if not texts:
         raise ConfigError(f"{where}: there is no statement; set query or queries")
     mappings = [config.args_mapping] if config.query else []
-    mappings += [one.args_mapping for one in config.queries]
-    only = [exec_only or bool(config.queries)] if config.query else []
-    only += [bool(one.exec_only) for one in config.queries]
+    mappings += [one.args_mapping for one in queries]
+    only = [exec_only or bool(queries)] if config.query else []
+    only += [bool(one.exec_only) for one in queries]
+    routes = [one.when if isinstance(one, RoutedStatement) else None for one in queries]
+    if config.query and any(routes):
+        raise ConfigError(
+            f"{where}: query is for all messages, so queries are never run; leave it out"
+        )
     wanted = next((at for at in range(len(texts) - 1, -1, -1) if not only[at]), -1)
     made: list[str | Interpolated] = list(texts)
     if config.unsafe_dynamic_query:
@@ -106,4 +140,4 @@ def prepared(env: Env, config: SqlStatements, *, exec_only: bool) -> Prepared:
             made = [Interpolated(text) for text in texts]
         except ValueError as error:
             raise ConfigError(f"{where}: query: {error}") from error
-    return Prepared(made, mappings, wanted)
+    return Prepared(made, mappings, wanted, routes)

@@ -52,7 +52,7 @@ def test_a_dsn_that_cannot_be_read_is_not_repeated():
 )
 def test_a_mysql_dsn_is_understood(dsn, expected):
     made = mysql.target_of(dsn, "here")
-    assert (made.user, made.password, made.host, made.port, made.database) == expected
+    assert (made.user, made.password, *made.places[0], made.database) == expected
 
 
 def test_parameters_of_a_mysql_dsn():
@@ -92,7 +92,7 @@ def test_what_is_no_mysql_dsn_is_said_without_repeating_it(dsn):
 def test_a_clickhouse_dsn_leads_to_the_http_interface(dsn, expected):
     made = clickhouse.target_of(dsn, "here")
     assert (
-        made.host, made.port, made.secure, made.user, made.password, made.database, made.translated,
+        *made.places[0], made.secure, made.user, made.password, made.database, made.translated,
     ) == expected  # fmt: skip
 
 
@@ -107,3 +107,15 @@ def test_a_native_port_that_says_nothing_about_http_is_refused_with_the_way_out(
     with pytest.raises(ConfigError, match=r"give the address of its HTTP interface") as told:
         clickhouse.target_of("clickhouse://u:secret@ch:9999/d", "here")
     assert "secret" not in str(told.value)
+
+
+def test_several_hosts_are_taken_in_their_order():
+    made = clickhouse.target_of("clickhouse://u:p@a:9000,b,[::1]:8123/shop", "here")
+    assert made.places == (("a", 8123), ("b", 8123), ("::1", 8123))
+    assert (made.spread, made.user, made.database) == (False, "u", "shop")
+    made = clickhouse.target_of("http://a,b:80/?connection_open_strategy=round_robin", "here")
+    assert (made.places, made.spread) == ((("a", 8123), ("b", 80)), True)
+    made = mysql.target_of("u:p@tcp(a:3307,b,[::1]:1)/shop", "here")
+    assert made.places == (("a", 3307), ("b", 3306), ("::1", 1))
+    made = postgres("postgres://u@a:1,b:2/shop")
+    assert (made["host"], made["port"]) == ("a,b", "1,2")

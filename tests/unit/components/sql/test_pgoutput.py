@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from openmeter_collector.components.sql.changes import Shown
 from openmeter_collector.components.sql.pgoutput import (
     UNCHANGED,
     Begin,
@@ -32,7 +33,7 @@ def row(*values):
 
 
 MESSAGES = [
-    (b"B" + struct.pack(">qqI", 2**40, 5, 7), Begin(2**40, 7)),
+    (b"B" + struct.pack(">qqI", 2**40, 5, 7), Begin(2**40, 5, 7)),
     (b"C" + struct.pack(">bqqq", 0, 10, 20, 5), Commit(10, 20)),
     (
         b"R" + struct.pack(">I", 9) + b"public\0orders\0d" + struct.pack(">h", 2)
@@ -75,3 +76,21 @@ def test_a_kind_that_is_not_known_is_an_error():
 def test_positions_are_written_as_the_server_does(lsn):
     assert lsn_of(lsn_text(lsn)) == lsn
     assert lsn_text(0x16B374D848) == "16/B374D848"
+
+
+@pytest.mark.parametrize(
+    ("snapshot", "xid", "has"),
+    [
+        ("5:9:6,7", 4, True),
+        ("5:9:6,7", 5, True),
+        ("5:9:6,7", 6, False),
+        ("5:9:6,7", 9, False),
+        # The numbers in the log are the lower 32 bits.
+        ("4294967295:4294967298:4294967297", 4294967295, True),
+        ("4294967295:4294967298:4294967297", 0, True),
+        ("4294967295:4294967298:4294967297", 1, False),
+        ("4294967295:4294967298:4294967297", 2, False),
+    ],
+)
+def test_a_snapshot_shows_what_had_ended_before_it(snapshot, xid, has):
+    assert Shown(snapshot).has(xid) is has
