@@ -321,14 +321,19 @@ async def test_a_message_goes_only_when_all_of_its_objects_are_safe_in_whichever
 
 class Kept(Intake):
     """Takes deliveries as a pipeline does, one after the other: positions become true when they are
-    settled. The last one is not.
+    settled. The last one is not, and none is before the first, whichever object is opened sooner: of
+    what comes after all others, no position could speak.
     """
 
     def __init__(self, state):
         super().__init__("silent")
         self.state = state
+        self.begun = asyncio.Event()
 
     async def put(self, delivery):
+        first = delivery.batch[0].content == b"first"
+        if not first:
+            await self.begun.wait()
         await super().put(delivery)
         if delivery.batch[-1].content != b"last":
             safe = asyncio.Event()
@@ -336,6 +341,8 @@ class Kept(Intake):
             self.state.attach(kept).settle(None)
             await safe.wait()
             delivery.settle(None)
+        if first:
+            self.begun.set()
 
 
 @pytest.mark.parametrize("max_in_flight", [1, 4])
