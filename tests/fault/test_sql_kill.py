@@ -326,6 +326,55 @@ def test_changes_are_followed_once_and_in_order_whenever_the_collector_is_killed
     assert f"delivered={total}".encode() in output
 
 
+ONE_TRANSACTION = """
+http: {{enabled: false}}
+input:
+  postgres_cdc:
+    dsn: "{dsn}"
+    schema: public
+    tables: [notes]
+    slot_name: meter
+    poll_interval: 10ms
+output: {{file: {{path: "{folder}/rows", codec: lines}}}}
+"""
+
+
+@pytest.mark.slow
+def test_a_large_transaction_is_followed_in_bounded_memory(tmp_path):
+    """60 MB of rows come in one commit; what the process needs for them is a small part of that."""
+    small, large = (peak_of_a_transaction(tmp_path, rows) for rows in (1_000, 300_000))
+    assert large - small < 25, f"{small:.0f} MB for a thousand rows, {large:.0f} MB for 300,000"
+
+
+def peak_of_a_transaction(folder, rows):
+    """The most memory a collector used that followed a commit of so many rows, in MB."""
+    folder = folder / str(rows)
+    folder.mkdir()
+    written = folder / "rows"
+    with SERVERS["postgres"]() as server:
+        asyncio.run(execute(server, "CREATE TABLE notes (id BIGINT PRIMARY KEY, pad TEXT)"))
+        config = folder / "config.yaml"
+        config.write_text(ONE_TRANSACTION.format(dsn=server.dsn, folder=folder))
+        process = start(config)
+        try:
+            wait_for(lambda: asyncio.run(rows_of(server, PLACE)), what="the slot")
+            insert = "INSERT INTO notes SELECT g, repeat('x', 200) FROM generate_series(1, {}) g"
+            asyncio.run(execute(server, insert.format(rows)))
+            wait_for(
+                lambda: written.exists() and written.read_bytes().count(b"\n") >= rows,
+                120,
+                "the rows",
+            )
+        finally:
+            process.send_signal(signal.SIGTERM)
+            with process.stdout as stream:
+                output = stream.read()
+            _, status, usage = os.wait4(process.pid, 0)
+            process.returncode = os.waitstatus_to_exitcode(status)
+    assert f"delivered={rows}".encode() in output, output
+    return usage.ru_maxrss / 1024
+
+
 def state_after(changes):
     """The version of each row that is there after some changes."""
     rows = {}
