@@ -144,7 +144,14 @@ def of_files(where: Path) -> None:
             file, schema, ({"id": f"{n:012}", "n": n} for n in range(RECORDS)), codec="deflate"
         )
     avro = text % "avro: {raw_json: true}"
-    show("file, avro", *best(lambda: asyncio.run(read_all(avro)), lambda: timed(bare_avro, path)))
+    show(
+        "file, avro, values",
+        *best(lambda: asyncio.run(read_all(avro, parse=True)), lambda: timed(bare_avro, path)),
+    )
+    show(
+        "file, avro, each as JSON (bare: with the same writer)",
+        *best(lambda: asyncio.run(read_all(avro)), lambda: timed(bare_avro_as_json, path)),
+    )
 
 
 def best(
@@ -183,6 +190,11 @@ def bare_avro(path: Path) -> int:
         return sum(1 for _ in fastavro.reader(file))
 
 
+def bare_avro_as_json(path: Path) -> int:
+    with path.open("rb") as file:
+        return sum(1 for record in fastavro.reader(file) if json.dumps(record))
+
+
 def of_s3() -> None:
     port, count = free_port(), BYTES // SIZE
     url = f"http://127.0.0.1:{port}"
@@ -203,10 +215,18 @@ input:
         rounds = 1 if "BENCH_S3_BYTES" in os.environ else ROUNDS
         pairs = best(lambda: asyncio.run(read_all(text)), lambda: asyncio.run(bare_s3(url)), rounds)
         show("aws_s3, lines", *pairs)
+        if rounds > 1:
+            show(
+                "aws_s3, lines, each parsed (bare: with the same parser)",
+                *best(
+                    lambda: asyncio.run(read_all(text, parse=True)),
+                    lambda: asyncio.run(bare_s3(url, parse=True)),
+                ),
+            )
         print(f"aws_s3: an object of {BYTES / 1e6:,.0f} MB; memory grew by {grown:.0f} MB")
 
 
-async def bare_s3(url: str) -> tuple[int, float]:
+async def bare_s3(url: str, *, parse: bool = False) -> tuple[int, float]:
     session = aiobotocore.session.get_session()
     about = {"aws_access_key_id": "a", "aws_secret_access_key": "b", "region_name": "us-east-1"}
     async with session.create_client("s3", endpoint_url=url, **about) as client:
@@ -216,6 +236,9 @@ async def bare_s3(url: str) -> tuple[int, float]:
         async for chunk in answer["Body"].iter_chunks(256 << 10):
             *whole, held = (held + chunk).split(b"\n")
             count += len(whole)
+            if parse:
+                for line in whole:
+                    json.loads(line)
         return count, time.process_time() - began
 
 
