@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -148,11 +149,16 @@ async def ours(driver: str, dsn: str, *, encode: bool) -> tuple[int, float]:
         return intake.count, time.process_time() - began
 
 
+def _run(read_all: Any, driver: str, dsn: str, encode: bool) -> tuple[int, float]:
+    made: tuple[int, float] = uvloop.run(read_all(driver, dsn, encode=encode))
+    return made
+
+
 def measure(driver: str, dsn: str) -> None:
     for what, encode in (("rows as messages (bare: as tuples)", False), ("each as JSON", True)):
         mine, theirs = best(
-            lambda: uvloop.run(ours(driver, dsn, encode=encode)),
-            lambda: uvloop.run(bare(driver, dsn, encode=encode)),
+            partial(_run, ours, driver, dsn, encode=encode),
+            partial(_run, bare, driver, dsn, encode=encode),
             3,
         )
         assert mine[0] == theirs[0] == ROWS, (mine, theirs)
