@@ -19,7 +19,7 @@ def dev(*arguments):
 def test_an_extra_that_is_not_there_is_named_with_those_that_are():
     done = dev("extra", "postgresql")
     assert done.returncode == 2
-    assert "there is no extra 'postgresql'; known: bloblang clickhouse " in done.stderr
+    assert "there is no extra 'postgresql'; known: azure bloblang clickhouse " in done.stderr
     assert " postgres " in done.stderr
 
 

@@ -27,6 +27,7 @@ from openmeter_collector.components.inputs.object_memory import (
     SeenMemory,
     WalkMemory,
 )
+from openmeter_collector.components.objects.ahead import Ahead
 from openmeter_collector.components.objects.stored import (
     Changed,
     Deleter,
@@ -67,6 +68,7 @@ class _Open:
     stream: Stored
     chunks: AsyncGenerator[bytes, None]
     reading: Reading
+    ahead: Ahead
 
     async def close(self) -> None:
         await self.reading.close()
@@ -128,7 +130,8 @@ class Walker:
                 self._skip(self._now.entry)
                 delivery = None
             if delivery is not None:
-                return self._marked(delivery)
+                await self._now.ahead.wait()
+                return self._marked(delivery, self._now.ahead)
             now, self._now = self._now, None
             await now.close()
 
@@ -147,11 +150,13 @@ class Walker:
 
     # ---- deliveries -------------------------------------------------------------------------
 
-    def _marked(self, delivery: Delivery) -> Delivery:
+    def _marked(self, delivery: Delivery, ahead: Ahead) -> Delivery:
         """The same, carrying what is settled by now, unless an earlier one still does."""
         assert self._memory is not None
         checkpoints = () if self._marking else self._memory.checkpoints()
-        return self._carrying(delivery, checkpoints)
+        made = self._carrying(delivery, checkpoints)
+        made.tell_also(lambda _: ahead.settled())
+        return made
 
     def _carrying(self, delivery: Delivery, checkpoints: tuple[Checkpoint, ...]) -> Delivery:
         self._marking = self._marking or bool(checkpoints)
@@ -232,7 +237,7 @@ class Walker:
 
         source = Source(found.key, chunks, opened.metadata, start)
         reading = Reading(self._scanner, source, safe=safe, finished=finished)
-        return _Open(found, entry, opened, chunks, reading)
+        return _Open(found, entry, opened, chunks, reading, Ahead())
 
     async def _look_ahead(self) -> None:
         while len(self._ahead) < _AHEAD:

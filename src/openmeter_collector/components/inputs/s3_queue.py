@@ -22,6 +22,7 @@ from openmeter_collector.api import (
 )
 from openmeter_collector.components.aws.queue import Held, HeldMessage, receive, visibility_of
 from openmeter_collector.components.inputs.s3_queue_memory import QueueMemory, Told
+from openmeter_collector.components.objects.ahead import Ahead
 from openmeter_collector.components.objects.stored import (
     Deleter,
     Missing,
@@ -34,10 +35,6 @@ _IDLE: Final = 0.5
 """Seconds before a queue that had nothing is asked again."""
 _MOST_HELD: Final = 1000
 """Messages that are worked on at the same time."""
-_AHEAD: Final = 16
-"""Deliveries of one object that are not settled yet: what a crash may repeat of it."""
-_PATIENCE: Final = 1.0
-"""Seconds to wait for one of them to be settled; whoever settles may wait for more to come."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,7 +199,7 @@ class Listener:
         chunks = opened.chunks((start.offset or 0) if self._scanner.seeks(key) else 0)
         source = Source(key, chunks, opened.metadata, start)
         reading = Reading(self._scanner, source, safe=safe, finished=finished)
-        ahead = _Ahead()
+        ahead = Ahead()
         try:
             while not work.over and (delivery := await reading.next()) is not None:
                 await ahead.wait()
@@ -259,30 +256,6 @@ class Listener:
             error=str(error),
         )
         work.unreadable()
-
-
-class _Ahead:
-    """Bounds what is not settled of an object, so that a crash repeats little of it."""
-
-    def __init__(self) -> None:
-        self._room = asyncio.Semaphore(_AHEAD)
-        self._bounded = True
-
-    async def wait(self) -> None:
-        """Until there is room. Without a buffer on disk a batch may have to fill before anything is
-        settled; the bound then ends.
-        """
-        if not self._bounded:
-            return
-        try:
-            async with asyncio.timeout(_PATIENCE):
-                await self._room.acquire()
-        except TimeoutError:
-            self._bounded = False
-
-    def settled(self) -> None:
-        """One of them is."""
-        self._room.release()
 
 
 class _Work:
