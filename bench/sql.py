@@ -12,6 +12,7 @@ import time
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -106,8 +107,9 @@ async def of_clickhouse(dsn: str) -> Rows:
 
 async def of_sqlite(dsn: str) -> Rows:
     del dsn
-    for row in apsw.Connection(":memory:").execute(QUERIES["sqlite"]):
-        yield (row,)
+    rows = apsw.Connection(":memory:").execute(QUERIES["sqlite"])
+    while some := list(islice(rows, BLOCK)):
+        yield some
 
 
 async def of_duckdb(dsn: str) -> Rows:
