@@ -20,7 +20,7 @@ MAPPING = """
 pipeline:
   processors:
     - mapping: |
-        root.id = meta("s3_id")
+        root.id = meta("s3_id").or(meta("blob_storage_id"))
         root.line = content().string()
 """
 ROUNDS = 5

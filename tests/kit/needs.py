@@ -292,7 +292,12 @@ NEEDS = (
         javascript_sdk,
         _get_javascript_sdk,
     ),
-    Need("Azurite from npm", "tests/integration/azure", azurite_package, _get_azurite),
+    Need(
+        "Azurite from npm",
+        "tests/integration/azure, tests/fault/test_azure_kill.py",
+        azurite_package,
+        _get_azurite,
+    ),
     Need("axe-core from npm", "tests/e2e/test_live_page.py", axe, _get_javascript_sdk),
     Need(
         "pyright from npm",
