@@ -4,7 +4,7 @@ import asyncio
 import json
 
 import pytest
-from test_s3_kill import LINES, ROUNDS, objects, play, received, truth
+from test_s3_kill import LINES, ROUNDS, figures, objects, play, received, truth
 
 from kit.azurite import Blobs, azurite, connection
 
@@ -31,8 +31,4 @@ def test_a_container_is_read_to_its_end_however_often_the_collector_is_killed(tm
     # From the first byte in every life, it would be more than all lines of the first blob.
     assert again < LINES
     with capsys.disabled():
-        print(
-            f"\n  Azure, {lives.killed} kills: {early} records delivered before the last life, "
-            f"{len(lives.sink.got)} in all, {again} read twice, {lives.repeated()} delivered twice",
-            end="",
-        )
+        print(figures("Azure", lives, early, again), end="")

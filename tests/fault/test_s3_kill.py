@@ -55,6 +55,14 @@ def play(tmp_path, config, made, repeats, over=lambda: True):
     return lives, early
 
 
+def figures(what, lives, early, again):
+    """What a run came to, in a line."""
+    return (
+        f"\n  {what}, {lives.killed} kills: {early} records delivered before the last life, "
+        f"{len(lives.sink.got)} in all, {again} read twice, {lives.repeated()} delivered twice"
+    )
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(280)
 def test_a_bucket_is_read_to_its_end_however_often_the_collector_is_killed(tmp_path, capsys):
@@ -74,11 +82,7 @@ def test_a_bucket_is_read_to_its_end_however_often_the_collector_is_killed(tmp_p
     # From the first byte in every life, it would be more than all lines of the first object.
     assert again < LINES
     with capsys.disabled():
-        print(
-            f"\n  S3, {lives.killed} kills: {early} records delivered before the last life, "
-            f"{len(lives.sink.got)} in all, {again} read twice, {lives.repeated()} delivered twice",
-            end="",
-        )
+        print(figures("S3", lives, early, again), end="")
 
 
 def of_a_queue(url, made):
@@ -136,11 +140,7 @@ def test_what_a_queue_tells_of_is_read_however_often_the_collector_is_killed(tmp
     # From the first byte in every life, it would be more than one of the large objects each time.
     assert again < LINES // 2 * ROUNDS // 2
     with capsys.disabled():
-        print(
-            f"\n  S3 by SQS, {lives.killed} kills: {early} records delivered before the last life, "
-            f"{len(lives.sink.got)} in all, {again} read twice, {lives.repeated()} delivered twice",
-            end="",
-        )
+        print(figures("S3 by SQS", lives, early, again), end="")
 
 
 @pytest.mark.slow
